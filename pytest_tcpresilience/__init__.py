@@ -1,0 +1,73 @@
+"""Test what your application does when a TCP connection dies.
+
+The public names. Those that need the engine's client side are imported when they are
+first used, so that a test session without links does not pay for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_tcpresilience._version import __version__
+from pytest_tcpresilience.errors import (
+    EngineDied,
+    ExpectationFailed,
+    FaultUnavailable,
+    HarnessError,
+    ResilienceError,
+    UsageError,
+)
+from pytest_tcpresilience.tcp import Keepalive, Window
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.evidence.timeline import Event
+    from pytest_tcpresilience.evidence.verdict import Mechanism
+    from pytest_tcpresilience.expectations import Detection, detects_break
+    from pytest_tcpresilience.fixtures import LinkFactory
+    from pytest_tcpresilience.link import Connection, Fault, Link, UpstreamUnreachableWarning
+
+__all__ = [
+    "Connection",
+    "Detection",
+    "EngineDied",
+    "Event",
+    "ExpectationFailed",
+    "Fault",
+    "FaultUnavailable",
+    "HarnessError",
+    "Keepalive",
+    "Link",
+    "LinkFactory",
+    "Mechanism",
+    "ResilienceError",
+    "UpstreamUnreachableWarning",
+    "UsageError",
+    "Window",
+    "__version__",
+    "detects_break",
+]
+
+_LAZY = {
+    "Connection": "pytest_tcpresilience.link",
+    "Detection": "pytest_tcpresilience.expectations",
+    "Event": "pytest_tcpresilience.evidence.timeline",
+    "Fault": "pytest_tcpresilience.link",
+    "Link": "pytest_tcpresilience.link",
+    "LinkFactory": "pytest_tcpresilience.fixtures",
+    "Mechanism": "pytest_tcpresilience.evidence.verdict",
+    "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
+    "detects_break": "pytest_tcpresilience.expectations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

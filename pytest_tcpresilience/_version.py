@@ -1,0 +1,3 @@
+"""The version, and nothing else, so that every room may know it."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,260 @@
+"""The API: Toxiproxy's routes and ours, as one table.
+
+Owns the proxies by name, and the translation between requests and calls. It knows no
+socket. Ours live under ``/resilience/`` so that they can never meet one of Toxiproxy's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from pytest_tcpresilience.engine import errors
+from pytest_tcpresilience.engine.errors import ApiError
+from pytest_tcpresilience.engine.http import Request, Response
+from pytest_tcpresilience.engine.proxy import Proxy
+from pytest_tcpresilience.engine.watch import Terms, Watch
+
+# The version whose API this is; Toxiproxy's clients choose PATCH or POST by it.
+TOXIPROXY_API = "2.12.0"
+# A long poll returns by then, so that a client's HTTP timeout can be shorter than a wait.
+LONGEST_POLL_S = 20.0
+
+Route = Callable[["Api", Request, dict[str, str]], Awaitable[Response]]
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    return Response(status, json.dumps(document, separators=(",", ":")).encode())
+
+
+def _body(request: Request) -> Any:
+    try:
+        return json.loads(request.body)
+    except ValueError as error:
+        raise errors.bad_body(str(error)) from error
+
+
+def _object(request: Request) -> dict[str, Any]:
+    document = _body(request)
+    if not isinstance(document, dict):
+        raise errors.bad_body("json: an object is wanted")
+    return document
+
+
+def _text(body: dict[str, Any], name: str, default: str = "") -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise errors.bad_body(f"json: {name} must be a string")
+    return value
+
+
+def _flag(body: dict[str, Any], name: str, default: bool) -> bool:
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise errors.bad_body(f"json: {name} must be true or false")
+    return value
+
+
+class Api:
+    """The engine's state and its routes.
+
+    :param nursery: takes the proxies' tasks.
+    :param version: of this package.
+    """
+
+    def __init__(self, nursery: trio.Nursery, version: str) -> None:
+        self._nursery = nursery
+        self._version = version
+        self._proxies: dict[str, Proxy] = {}
+        self._watches: dict[str, Watch] = {}
+
+    async def handle(self, request: Request) -> Response:
+        """Find the route and call it.
+
+        :raises ApiError: 404 for an unknown path, 405 for a method that it lacks.
+        """
+        methods: set[str] = set()
+        for method, pattern, route in ROUTES:
+            names = _match(pattern, request.path)
+            if names is None:
+                continue
+            if method == request.method:
+                return await route(self, request, names)
+            methods.add(method)
+        if methods:
+            return Response(405)
+        return Response(404, b"404 page not found\n", "text/plain; charset=utf-8")
+
+    def _proxy(self, names: dict[str, str]) -> Proxy:
+        try:
+            return self._proxies[names["proxy"]]
+        except KeyError:
+            raise errors.proxy_not_found() from None
+
+    # --- Toxiproxy's ---------------------------------------------------------------------
+
+    async def list_proxies(self, request: Request, names: dict[str, str]) -> Response:
+        return _json({name: proxy.document() for name, proxy in self._proxies.items()})
+
+    async def create_proxy(self, request: Request, names: dict[str, str]) -> Response:
+        body = _object(request)
+        name, upstream = _text(body, "name"), _text(body, "upstream")
+        if not name:
+            raise errors.missing_field("name")
+        if not upstream:
+            raise errors.missing_field("upstream")
+        if name in self._proxies:
+            raise errors.proxy_exists()
+        enabled = _flag(body, "enabled", True)
+        proxy = Proxy(name, _text(body, "listen"), upstream)
+        self._proxies[name] = proxy
+        await self._nursery.start(proxy.run)
+        try:
+            if enabled:
+                await proxy.enable()
+        except ApiError:
+            self._end_proxy(proxy)
+            raise
+        return _json(proxy.document(), 201)
+
+    async def show_proxy(self, request: Request, names: dict[str, str]) -> Response:
+        return _json(self._proxy(names).document())
+
+    async def update_proxy(self, request: Request, names: dict[str, str]) -> Response:
+        """New ``listen`` or ``upstream`` restart the proxy, as in Toxiproxy."""
+        proxy, body = self._proxy(names), _object(request)
+        listen = _text(body, "listen", proxy.listen) or proxy.listen
+        upstream = _text(body, "upstream", proxy.upstream) or proxy.upstream
+        enabled = _flag(body, "enabled", proxy.enabled)
+        if (listen, upstream) != (proxy.listen, proxy.upstream):
+            proxy.disable()
+            proxy.listen, proxy.upstream = listen, upstream
+        if enabled:
+            await proxy.enable()
+        elif proxy.enabled:
+            proxy.disable()
+        return _json(proxy.document())
+
+    async def delete_proxy(self, request: Request, names: dict[str, str]) -> Response:
+        self._end_proxy(self._proxy(names))
+        return Response(204)
+
+    def _end_proxy(self, proxy: Proxy) -> None:
+        self._proxies.pop(proxy.name, None)
+        self._end_watch(proxy.name)
+        proxy.end()
+
+    async def list_toxics(self, request: Request, names: dict[str, str]) -> Response:
+        return _json([active.document() for active in self._proxy(names).toxics.values()])
+
+    async def create_toxic(self, request: Request, names: dict[str, str]) -> Response:
+        active = await self._proxy(names).add_toxic(_object(request))
+        return _json(active.document())
+
+    async def show_toxic(self, request: Request, names: dict[str, str]) -> Response:
+        toxics = self._proxy(names).toxics
+        if names["toxic"] not in toxics:
+            raise errors.toxic_not_found()
+        return _json(toxics[names["toxic"]].document())
+
+    async def update_toxic(self, request: Request, names: dict[str, str]) -> Response:
+        active = self._proxy(names).update_toxic(names["toxic"], _object(request))
+        return _json(active.document())
+
+    async def delete_toxic(self, request: Request, names: dict[str, str]) -> Response:
+        await self._proxy(names).remove_toxic(names["toxic"])
+        return Response(204)
+
+    async def reset(self, request: Request, names: dict[str, str]) -> Response:
+        """Enable all proxies and remove all toxics."""
+        for proxy in list(self._proxies.values()):
+            for toxic in list(proxy.toxics):
+                await proxy.remove_toxic(toxic)
+            await proxy.enable()
+        return Response(204)
+
+    async def version(self, request: Request, names: dict[str, str]) -> Response:
+        document = {"version": TOXIPROXY_API, "engine": f"pytest-tcpresilience {self._version}"}
+        return Response(200, json.dumps(document).encode(), "application/json;charset=utf-8")
+
+    # --- ours ----------------------------------------------------------------------------
+
+    async def events(self, request: Request, names: dict[str, str]) -> Response:
+        """Events after number ``after``; waits up to ``wait`` seconds for the first."""
+        log = self._proxy(names).events
+        try:
+            after = int(request.query.get("after", "0"))
+            wait_s = float(request.query.get("wait", "0"))
+        except ValueError as error:
+            raise ApiError(f"after and wait are numbers: {error}", 400) from error
+        return _json(await log.wait_since(after, min(max(wait_s, 0.0), LONGEST_POLL_S)))
+
+    async def connections(self, request: Request, names: dict[str, str]) -> Response:
+        proxy = self._proxy(names)
+        return _json([each.document() for each in proxy.connections.values()])
+
+    async def start_watch(self, request: Request, names: dict[str, str]) -> Response:
+        proxy = self._proxy(names)
+        terms = Terms.parse(_object(request))
+        if proxy.name in self._watches:
+            raise ApiError("this proxy is being watched already", 409)
+        watch = self._watches[proxy.name] = Watch(proxy, terms)
+        proxy.start_soon(watch.run)
+        return Response(201)
+
+    async def end_watch(self, request: Request, names: dict[str, str]) -> Response:
+        self._end_watch(self._proxy(names).name)
+        return Response(204)
+
+    def _end_watch(self, name: str) -> None:
+        watch = self._watches.pop(name, None)
+        if watch is not None:
+            watch.end()
+
+    async def rescue(self, request: Request, names: dict[str, str]) -> Response:
+        self._proxy(names).rescue(refuse=_flag(_object(request), "refuse", False))
+        return Response(204)
+
+
+def _match(pattern: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str] | None:
+    if len(pattern) != len(path):
+        return None
+    names: dict[str, str] = {}
+    for wanted, given in zip(pattern, path, strict=True):
+        if wanted.startswith("{"):
+            if not given:
+                return None
+            names[wanted[1:-1]] = given
+        elif wanted != given:
+            return None
+    return names
+
+
+def _path(pattern: str) -> tuple[str, ...]:
+    return tuple(pattern.strip("/").split("/"))
+
+
+ROUTES: tuple[tuple[str, tuple[str, ...], Route], ...] = (
+    ("GET", _path("/proxies"), Api.list_proxies),
+    ("POST", _path("/proxies"), Api.create_proxy),
+    ("GET", _path("/proxies/{proxy}"), Api.show_proxy),
+    ("POST", _path("/proxies/{proxy}"), Api.update_proxy),
+    ("PATCH", _path("/proxies/{proxy}"), Api.update_proxy),
+    ("DELETE", _path("/proxies/{proxy}"), Api.delete_proxy),
+    ("GET", _path("/proxies/{proxy}/toxics"), Api.list_toxics),
+    ("POST", _path("/proxies/{proxy}/toxics"), Api.create_toxic),
+    ("GET", _path("/proxies/{proxy}/toxics/{toxic}"), Api.show_toxic),
+    ("POST", _path("/proxies/{proxy}/toxics/{toxic}"), Api.update_toxic),
+    ("PATCH", _path("/proxies/{proxy}/toxics/{toxic}"), Api.update_toxic),
+    ("DELETE", _path("/proxies/{proxy}/toxics/{toxic}"), Api.delete_toxic),
+    ("POST", _path("/reset"), Api.reset),
+    ("GET", _path("/version"), Api.version),
+    ("GET", _path("/resilience/proxies/{proxy}/events"), Api.events),
+    ("GET", _path("/resilience/proxies/{proxy}/connections"), Api.connections),
+    ("POST", _path("/resilience/proxies/{proxy}/watch"), Api.start_watch),
+    ("DELETE", _path("/resilience/proxies/{proxy}/watch"), Api.end_watch),
+    ("POST", _path("/resilience/proxies/{proxy}/rescue"), Api.rescue),
+)

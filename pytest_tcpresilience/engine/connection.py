@@ -1,0 +1,355 @@
+"""One client, one upstream, and what faults do to the two sockets.
+
+Owns both sockets from accept to close, and the rule that nothing crosses while the
+connection is held. It does not decide when a fault acts: its proxy does.
+
+A fault below the byte stream acts on both sockets, so that client and server each see
+it with their own kernel's timers, as with a real cable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import random
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from pytest_tcpresilience.engine.pump import Leg, Pump
+from pytest_tcpresilience.kernel import cuts
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.engine.proxy import Proxy
+    from pytest_tcpresilience.engine.toxics import Stream, Toxic
+
+# Linux holds an acknowledgement back for up to 48 ms on loopback (measured, n = 30);
+# after twice that, whatever is still unacknowledged is data in flight.
+SETTLE_S = 0.100
+SETTLE_POLL_S = 0.001
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a fault found when it took hold of a connection.
+
+    :param at: CLOCK_MONOTONIC, seconds.
+    :param idle_for: seconds since the last byte in either direction.
+    :param settled: whether all data was acknowledged on both sides.
+    """
+
+    at: float
+    idle_for: float
+    settled: bool
+
+
+@dataclass
+class Counters:
+    """Bytes that the engine has read, by direction."""
+
+    upstream: int = 0
+    downstream: int = 0
+
+
+@dataclass
+class Connection:
+    """A client's connection through a proxy.
+
+    :param number: counts up from 1 within the proxy.
+    """
+
+    proxy: Proxy
+    number: int
+    client: Leg
+    client_address: tuple[str, int]
+    local_address: tuple[str, int]
+    upstream: Leg | None = None
+    opened_at: float = field(default_factory=time.monotonic)
+    last_byte_at: float = field(default_factory=time.monotonic)
+    counters: Counters = field(default_factory=Counters)
+    closed: str | None = None
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.proxy.random.random())
+        self._holds: set[str] = set()
+        self._release = trio.Event()
+        self._cuts: set[str] = set()
+        self._draws: dict[str, float] = {}
+        self._timers: dict[str, trio.CancelScope] = {}
+        self._pumps: dict[Stream, Pump] = {}
+        self._scope = trio.CancelScope()
+        self._pumping = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._ended_by_fin = False
+
+    # --- life ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Dial, pump, end. Never raises for what a network does."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    self.proxy.joined(self)
+                    with self._pumping:
+                        await self.released()
+                        if await self._dial():
+                            await self._pump()
+                    if self._ended_by_fin:
+                        await self._linger()
+                    self._end("fin")
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._close_sockets()
+            self.proxy.left(self)
+
+    async def _dial(self) -> bool:
+        try:
+            sock = await self.proxy.dial()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self.proxy.events.add("upstream_failed", connection=self.number, error=reason)
+            self.reset("upstream_failed")
+            return False
+        self.upstream = Leg("upstream", sock, sock.getpeername()[0])
+        self.proxy.events.add("connected", connection=self.number)
+        if self._cuts:  # the fault took hold while the upstream was being dialled
+            cuts.silence(sock)
+        return True
+
+    async def _pump(self) -> None:
+        assert self.upstream is not None
+        self._pumps = {
+            "upstream": Pump(self, "upstream", self.client, self.upstream),
+            "downstream": Pump(self, "downstream", self.upstream, self.client),
+        }
+        async with trio.open_nursery() as nursery:
+            for pump in self._pumps.values():
+                nursery.start_soon(pump.run, nursery)
+
+    async def _linger(self) -> None:
+        """After our FIN: what a peer's kernel does whose application has closed.
+
+        It takes the other side's FIN, and answers data with RST.
+        """
+        async with trio.open_nursery() as nursery:
+            for leg in self.legs():
+                nursery.start_soon(self._linger_on, leg)
+
+    async def _linger_on(self, leg: Leg) -> None:
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(leg.sock)
+                data = leg.sock.recv(1)
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError):
+                return
+            if data:
+                self._reset_leg(leg)
+            return
+
+    def _end(self, how: str, **fields: Any) -> None:
+        if self.closed is None:
+            self.closed = how
+            self.proxy.events.add("closed", connection=self.number, how=how, **fields)
+
+    def _reset_leg(self, leg: Leg) -> None:
+        if leg.sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(leg.sock)
+            cuts.reset(leg.sock, leg.peer)
+
+    def _close_sockets(self) -> None:
+        for leg in self.legs():
+            if leg.sock.fileno() < 0:
+                continue
+            if self._cuts:
+                # Closed as it is, the socket would retry a FIN that nobody can read.
+                self._reset_leg(leg)
+            else:
+                trio.lowlevel.notify_closing(leg.sock)
+                leg.sock.close()
+
+    def legs(self) -> Iterator[Leg]:
+        yield self.client
+        if self.upstream is not None:
+            yield self.upstream
+
+    # --- what pumps ask and tell ---------------------------------------------------------
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing may cross at the moment."""
+        return bool(self._holds)
+
+    async def released(self) -> None:
+        """Wait until the connection is no longer held."""
+        while self._holds:
+            await self._release.wait()
+
+    def shaping(self, stream: Stream) -> list[Toxic]:
+        """The stream toxics that act on this direction of this connection."""
+        return [toxic for toxic in self.proxy.stream_toxics(stream) if self.lucky(toxic)]
+
+    def shapes(self, stream: Stream) -> bool:
+        return bool(self.shaping(stream))
+
+    def lucky(self, toxic: Toxic) -> bool:
+        """Whether ``toxic`` acts here: drawn once for each connection and toxic."""
+        draw = self._draws.setdefault(toxic.name, self.random.random())
+        return draw < toxic.toxicity
+
+    def moved(self, stream: Stream, count: int) -> None:
+        """The engine has read bytes."""
+        if not count:
+            return
+        self.last_byte_at = time.monotonic()
+        setattr(self.counters, stream, getattr(self.counters, stream) + count)
+
+    def broke(self, leg: Leg, error: OSError) -> None:
+        """A socket failed: its peer reset it, or the kernel gave it up.
+
+        The other side is told in the same way. Toxiproxy turns a reset into FIN here.
+        """
+        name = errno.errorcode.get(error.errno or 0, str(error))
+        self._end("reset", by=leg.side, errno=name)
+        self._abort()
+
+    # --- what faults do ------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """The stream toxics changed."""
+        for pump in self._pumps.values():
+            pump.wake()
+
+    def hold(self, name: str) -> None:
+        """Let nothing cross; ``name`` is what :meth:`release` wants."""
+        self._holds.add(name)
+
+    def release(self, name: str) -> None:
+        self._holds.discard(name)
+        if not self._holds:
+            self._release.set()
+            self._release = trio.Event()
+
+    def _hit(self, settled: bool = True) -> Hit:
+        now = time.monotonic()
+        return Hit(at=now, idle_for=now - self.last_byte_at, settled=settled)
+
+    async def settle(self) -> bool:
+        """Wait, for at most 0.1 s, until both sides have acknowledged what was sent.
+
+        A cut in the middle of a delayed acknowledgement would leave the client with
+        unacknowledged data, and keepalive does not run then.
+        """
+        socks = [leg.sock for leg in self.legs()]
+        with trio.move_on_after(SETTLE_S):
+            while True:
+                try:
+                    for sock in socks:
+                        cuts.acknowledge_now(sock)
+                    if not any(cuts.unacknowledged(sock) for sock in socks):
+                        return True
+                except OSError:
+                    return False  # gone in the meantime
+                await trio.sleep(SETTLE_POLL_S)
+        return False
+
+    async def silence(self, name: str) -> Hit | None:
+        """Cut both sides. ``None`` when the connection ended before it could be cut."""
+        self.hold(name)
+        settled = await self.settle()
+        try:
+            for leg in self.legs():
+                cuts.silence(leg.sock)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EBADF, errno.EINVAL):
+                raise
+            self.release(name)
+            return None
+        self._cuts.add(name)
+        return self._hit(settled)
+
+    def heal(self, name: str) -> None:
+        """Undo :meth:`silence`; what both sides had sent meanwhile arrives."""
+        self._cuts.discard(name)
+        if not self._cuts:
+            for leg in self.legs():
+                with contextlib.suppress(OSError):
+                    cuts.heal(leg.sock, leg.peer)
+        self.release(name)
+
+    def stall(self, name: str) -> Hit:
+        self.hold(name)
+        return self._hit()
+
+    def _abort(self) -> None:
+        for leg in self.legs():
+            self._reset_leg(leg)
+        self._scope.cancel()
+
+    def reset(self, how: str) -> Hit:
+        """RST to both sides now, whatever else is on them."""
+        hit = self._hit()
+        self._end(how)
+        self._abort()
+        return hit
+
+    def hang_up(self, how: str) -> Hit:
+        """FIN to both sides now. What comes back later is answered as a kernel would."""
+        hit = self._hit()
+        self._ended_by_fin = True
+        for leg in self.legs():
+            cuts.finish(leg.sock)
+        self._end(how)
+        self._pumping.cancel()
+        return hit
+
+    def end(self) -> None:
+        """The proxy goes: close as an application does, or RST under a cut."""
+        self._end("proxy_ended")
+        self._scope.cancel()
+
+    def after(self, name: str, delay_s: float, action: Any) -> None:
+        """Call ``action()`` in ``delay_s`` seconds, unless :meth:`disarm` comes first."""
+        if self._nursery is None or self.closed:
+            return
+        scope = self._timers[name] = trio.CancelScope()
+
+        async def timer() -> None:
+            with scope:
+                await trio.sleep(delay_s)
+                action()
+
+        self._nursery.start_soon(timer)
+
+    def disarm(self, name: str) -> None:
+        scope = self._timers.pop(name, None)
+        if scope is not None:
+            scope.cancel()
+
+    # --- what the API shows --------------------------------------------------------------
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "connection": self.number,
+            "client": list(self.client_address),
+            "opened_at": self.opened_at,
+            "last_byte_at": self.last_byte_at,
+            "bytes_upstream": self.counters.upstream,
+            "bytes_downstream": self.counters.downstream,
+            "cut": bool(self._cuts),
+            "closed": self.closed,
+        }
+
+
+def new_leg(sock: socket.socket) -> Leg:
+    """The client's leg from an accepted socket. ENOTCONN when it has gone again."""
+    peer = str(sock.getpeername()[0])
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Leg("client", sock, peer)

@@ -1,0 +1,337 @@
+"""A listener, its connections and its toxics.
+
+Owns when a fault acts and on which connections. How it takes hold of them is
+:mod:`.strikes`'; what it does to one is :mod:`.connection`'s, and to bytes
+:mod:`.toxics`'.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import trio
+
+from pytest_tcpresilience.engine import endpoints, schedule, strikes, toxics
+from pytest_tcpresilience.engine.connection import Connection, new_leg
+from pytest_tcpresilience.engine.errors import ApiError, toxic_exists, toxic_not_found
+from pytest_tcpresilience.engine.events import EventLog
+from pytest_tcpresilience.engine.strikes import Active
+from pytest_tcpresilience.kernel import capabilities, cuts
+
+# How long to leave the listener alone when no descriptor is free.
+OUT_OF_DESCRIPTORS_S = 0.050
+
+
+class Proxy:
+    """One link, as the engine sees it.
+
+    :param listen: where clients connect; without a host, and by default, on loopback.
+    """
+
+    def __init__(self, name: str, listen: str, upstream: str) -> None:
+        self.name = name
+        self.listen = listen or "127.0.0.1:0"
+        self.upstream = upstream
+        self.enabled = False
+        self.toxics: dict[str, Active] = {}
+        self.connections: dict[int, Connection] = {}
+        self.events = EventLog()
+        self.random = random.Random()
+        self._count = 0
+        self._listener: socket.socket | None = None
+        self._accepting = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._opened = trio.Event()
+        # Held while a fault takes or loses hold, so that two control calls cannot
+        # interleave. Both are bounded by the settling time.
+        self._striking = trio.Lock()
+        self._silenced: set[str] = set()
+        self._rescued = False
+
+    # --- life ----------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry the proxy until it is cancelled by :meth:`end`."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
+        """A task that ends with the proxy."""
+        assert self._nursery is not None
+        self._nursery.start_soon(function)
+
+    async def enable(self) -> None:
+        """Open the listener. ``listen`` then carries the real port.
+
+        :raises ApiError: when the address cannot be resolved or bound.
+        """
+        if self.enabled:
+            return
+        self._listener = await endpoints.listen(self.listen)
+        host, port = endpoints.address_of(self._listener.getsockname())
+        self.listen = endpoints.join_address(host, port)
+        self.enabled = True
+        self._rescued = False
+        if self._silenced:
+            cuts.silence_listener(self._listener)
+        self._accepting = trio.CancelScope()
+        assert self._nursery is not None
+        self._nursery.start_soon(self._accept, self._listener, self._accepting)
+
+    def disable(self) -> None:
+        """Close the listener and all connections."""
+        self.enabled = False
+        self._close_listener()
+        for connection in list(self.connections.values()):
+            connection.end()
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._accepting.cancel()
+            trio.lowlevel.notify_closing(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def end(self) -> None:
+        self.disable()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def _accept(self, listener: socket.socket, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await trio.lowlevel.wait_readable(listener)
+                try:
+                    sock, name = listener.accept()
+                    leg = new_leg(sock)
+                except (BlockingIOError, ConnectionAbortedError):
+                    continue
+                except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        self.events.add("accept_failed", error=error.strerror)
+                        await trio.sleep(OUT_OF_DESCRIPTORS_S)
+                    continue
+                self._count += 1
+                connection = Connection(
+                    self,
+                    self._count,
+                    leg,
+                    client_address=endpoints.address_of(name),
+                    local_address=endpoints.address_of(sock.getsockname()),
+                )
+                self.start_soon(partial(self._carry, connection))
+
+    async def _carry(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        except Exception as error:
+            # A mistake of ours costs this connection, and not the engine with all the
+            # others. The test is told by the event, a reader by standard error.
+            traceback.print_exception(error)
+            self.events.add("internal_error", connection=connection.number, error=repr(error))
+
+    async def dial(self) -> socket.socket:
+        """A connected socket to the upstream. OSError as :func:`.endpoints.dial`."""
+        return await endpoints.dial(self.upstream)
+
+    # --- connections ---------------------------------------------------------------------
+
+    def joined(self, connection: Connection) -> None:
+        """A connection begins: it meets whatever acts on new connections."""
+        self.connections[connection.number] = connection
+        self.events.add(
+            "opened",
+            at=connection.opened_at,
+            connection=connection.number,
+            client=list(connection.client_address),
+        )
+        for active in list(self.toxics.values()):
+            if active.struck_at is not None and not self._rescued:
+                if active.toxic.kind.below:
+                    strikes.meet(active, connection)
+                else:
+                    self._arm_timer(active.toxic, connection)
+        self._opened.set()
+        self._opened = trio.Event()
+
+    def left(self, connection: Connection) -> None:
+        del self.connections[connection.number]
+
+    def last_byte_at(self) -> float | None:
+        """The last byte or opening on any open connection."""
+        times = [each.last_byte_at for each in self.connections.values() if not each.closed]
+        return max(times, default=None)
+
+    # --- toxics --------------------------------------------------------------------------
+
+    def stream_toxics(self, stream: toxics.Stream) -> list[toxics.Toxic]:
+        return [
+            active.toxic
+            for active in self.toxics.values()
+            if active.toxic.stream == stream and not active.toxic.kind.below
+        ]
+
+    async def add_toxic(self, body: Mapping[str, Any]) -> Active:
+        """Create a toxic; a link toxic without a schedule acts before this returns.
+
+        :raises ApiError: for a bad body, a name in use, or a machine that lacks what
+            the toxic needs (501).
+        """
+        toxic = toxics.create(body)
+        if toxic.name in self.toxics:
+            raise toxic_exists()
+        lacking = capabilities.probe().lacks(toxic.kind.needs)
+        if lacking:
+            raise ApiError(f"{toxic.type} cannot be produced on this machine: {lacking}", 501)
+        active = self.toxics[toxic.name] = Active(toxic, armed_at=time.monotonic())
+        self.events.add("toxic_added", at=active.armed_at, toxic=toxic.name, type=toxic.type)
+        if not toxic.kind.below:
+            active.struck_at = active.armed_at
+            self._reshape()
+            for connection in list(self.connections.values()):
+                self._arm_timer(toxic, connection)
+        elif self._schedule(toxic).immediate:
+            await self._strike(active)
+        else:
+            self.start_soon(lambda: self._strike_when_due(active))
+        return active
+
+    def update_toxic(self, name: str, body: Mapping[str, Any]) -> Active:
+        """New attributes for a stream toxic.
+
+        :raises ApiError: 404, or 400 for a link toxic, which cannot change once armed.
+        """
+        active = self._active(name)
+        if active.toxic.kind.below:
+            raise ApiError("a toxic below the byte stream cannot be updated: remove it", 400)
+        active.toxic = toxics.update(active.toxic, body)
+        for connection in list(self.connections.values()):
+            connection.disarm(name)
+            self._arm_timer(active.toxic, connection)
+        self._reshape()
+        return active
+
+    async def remove_toxic(self, name: str) -> None:
+        """Undo a toxic, as far as it can be undone.
+
+        :raises ApiError: 404.
+        """
+        active = self._active(name)
+        toxic = active.toxic
+        active.scope.cancel()
+        async with self._striking:
+            self.toxics.pop(name, None)
+            self._silenced.discard(name)
+            if self._listener is not None and not self._silenced:
+                self._heal_listener()
+            for connection in list(self.connections.values()):
+                strikes.let_go(toxic, connection)
+        self._reshape()
+        self.events.add("toxic_removed", toxic=name, type=toxic.type)
+
+    def _heal_listener(self) -> None:
+        assert self._listener is not None
+        if capabilities.probe().lacks(("silence_listener",)) is None:
+            cuts.heal_listener(self._listener)
+
+    def _active(self, name: str) -> Active:
+        try:
+            return self.toxics[name]
+        except KeyError:
+            raise toxic_not_found() from None
+
+    def _reshape(self) -> None:
+        for connection in list(self.connections.values()):
+            connection.wake()
+
+    def _arm_timer(self, toxic: toxics.Toxic, connection: Connection) -> None:
+        delay_s = toxic.attributes.get("timeout", 0) / 1000
+        if not connection.lucky(toxic):
+            return
+        if toxic.type == "timeout" and delay_s:
+            connection.after(toxic.name, delay_s, lambda: connection.hang_up("timeout"))
+        elif toxic.type == "reset_peer":
+            connection.after(toxic.name, delay_s, lambda: connection.reset("reset_peer"))
+
+    # --- faults below the byte stream ----------------------------------------------------
+
+    @staticmethod
+    def _schedule(toxic: toxics.Toxic) -> schedule.Schedule:
+        return schedule.Schedule(
+            when_idle=toxic.attributes.get("when_idle", 0) / 1000,
+            after=toxic.attributes.get("after", 0) / 1000,
+        )
+
+    async def _strike_when_due(self, active: Active) -> None:
+        with active.scope:
+            while True:
+                now = time.monotonic()
+                answer = schedule.due(
+                    self._schedule(active.toxic),
+                    now=now,
+                    armed_at=active.armed_at,
+                    last_byte_at=self.last_byte_at(),
+                )
+                if isinstance(answer, schedule.Due):
+                    break
+                if isinstance(answer, schedule.AwaitConnection):
+                    await self._opened.wait()
+                else:
+                    await trio.sleep(answer.at - now)
+            await self._strike(active)
+
+    async def _strike(self, active: Active) -> None:
+        """Take hold of the link and of all its connections."""
+        async with self._striking:
+            if active.toxic.name not in self.toxics:
+                return  # removed while this waited for its turn
+            active.struck_at = time.monotonic()
+            if active.toxic.type == "silent_drop":
+                # First the listener, so that no connection slips in behind the cut.
+                self._silenced.add(active.toxic.name)
+                if self._listener is not None:
+                    cuts.silence_listener(self._listener)
+            connections = [each for each in self.connections.values() if not each.closed]
+            await strikes.STRIKES[active.toxic.type](active, connections)
+            self.events.add(
+                "fault_active",
+                toxic=active.toxic.name,
+                type=active.toxic.type,
+                connections=active.hits,
+            )
+
+    # --- rescue --------------------------------------------------------------------------
+
+    def rescue(self, *, refuse: bool) -> None:
+        """Wake whoever hangs: RST on all connections; with ``refuse``, no new ones."""
+        self._rescued = True
+        self.events.add("rescue_refuse" if refuse else "rescue_reset")
+        if refuse:
+            self.enabled = False
+            self._close_listener()
+        elif self._listener is not None and self._silenced:
+            self._heal_listener()
+        for connection in list(self.connections.values()):
+            connection.reset("rescue")
+
+    # --- what the API shows --------------------------------------------------------------
+
+    def document(self) -> dict[str, Any]:
+        """As Toxiproxy writes it, its stray ``Logger`` included."""
+        return {
+            "name": self.name,
+            "listen": self.listen,
+            "upstream": self.upstream,
+            "enabled": self.enabled,
+            "Logger": {},
+            "toxics": [active.document() for active in self.toxics.values()],
+        }

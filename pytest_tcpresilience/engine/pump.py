@@ -1,0 +1,165 @@
+"""Moves the bytes of one direction of a connection.
+
+Owns the order of the bytes: none is lost, doubled or overtaken, also when toxics come
+and go in the middle of a transfer. It does not know which toxics there are (it asks
+:func:`.toxics.decide`), nor how a connection ends (it tells its connection).
+
+With no stream toxic the reader sends what it has read itself. With one, it fills a
+queue, and a writer, started when first needed, empties it. The reader sends directly
+again once the queue is empty and the writer is not in the middle of a chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import trio
+
+from pytest_tcpresilience.engine import toxics
+from pytest_tcpresilience.kernel import cuts
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.engine.connection import Connection
+
+READ_SIZE = 128 * 1024
+# What a toxic may hold back before the sender feels it. A delay of 1 s at 100 MB/s fills
+# more than this; the sender is then slowed, as by a full pipe.
+QUEUE_LIMIT = 16 * 1024 * 1024
+
+Side = Literal["client", "upstream"]
+
+
+@dataclass
+class Leg:
+    """One of the two sockets of a connection.
+
+    :param peer: the address at the other end, kept because a socket whose connection is
+        gone no longer knows it.
+    """
+
+    side: Side
+    sock: socket.socket
+    peer: str
+
+
+class Pump:
+    """One direction: reads from ``source``, writes to ``sink``."""
+
+    def __init__(
+        self, connection: Connection, stream: toxics.Stream, source: Leg, sink: Leg
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._source = source
+        self._sink = sink
+        self._queue: deque[toxics.Chunk] = deque()
+        self._queued = 0
+        self._sending = False
+        self._writer_started = False
+        self._changed = trio.Event()
+
+    def wake(self) -> None:
+        """Look again: the toxics changed, or the queue did."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Read until the source ends. ``nursery`` takes the writer, if one is needed."""
+        # ClosedResourceError: a fault closed the socket while this waited for it.
+        with contextlib.suppress(trio.ClosedResourceError):
+            await self._read(nursery)
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        while True:
+            data = await self._receive()
+            if data is None:
+                return
+            if self._queue or self._sending or self._connection.shapes(self._stream):
+                self._enqueue(data, nursery)
+            elif not await self._send(data):
+                return
+            if not data:
+                return
+            while self._queued > QUEUE_LIMIT:
+                await self._changed.wait()
+
+    async def _receive(self) -> bytes | None:
+        """The next bytes; ``b""`` at the end of the stream; ``None`` when it broke."""
+        while True:
+            await trio.lowlevel.wait_readable(self._source.sock)
+            if self._connection.held:
+                await self._connection.released()
+                continue
+            try:
+                data = self._source.sock.recv(READ_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._connection.broke(self._source, error)
+                return None
+            self._connection.moved(self._stream, len(data))
+            return data
+
+    def _enqueue(self, data: bytes, nursery: trio.Nursery) -> None:
+        chunk = toxics.stamp(data, time.monotonic(), self._connection.random)
+        self._queue.append(chunk)
+        self._queued += len(data)
+        self.wake()
+        if not self._writer_started:
+            self._writer_started = True
+            nursery.start_soon(self._run_writer)
+
+    async def _run_writer(self) -> None:
+        with contextlib.suppress(trio.ClosedResourceError):
+            await self._write()
+
+    async def _write(self) -> None:
+        while True:
+            while not self._queue:
+                await self._changed.wait()
+            chunk = self._queue[0]
+            now = time.monotonic()
+            verdict = toxics.decide(self._connection.shaping(self._stream), chunk, now)
+            if isinstance(verdict, toxics.Wait):
+                with trio.move_on_after(verdict.until - now):
+                    await self._changed.wait()
+                continue
+            self._queue.popleft()
+            self._queued -= len(chunk.data)
+            if isinstance(verdict, toxics.Drop):
+                self.wake()
+                continue
+            self._sending = True
+            alive = await self._send(chunk.data)
+            self._sending = False
+            self.wake()
+            if not alive or not chunk.data:
+                return
+
+    async def _send(self, data: bytes) -> bool:
+        """Send all of it, or FIN for no bytes.
+
+        :returns: whether the sink still takes data.
+        """
+        left = memoryview(data)
+        while True:
+            if self._connection.held:
+                await self._connection.released()
+            if not data:
+                cuts.finish(self._sink.sock)
+                return True
+            try:
+                left = left[self._sink.sock.send(left) :]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._connection.broke(self._sink, error)
+                return False
+            if not left:
+                return True
+            await trio.lowlevel.wait_writable(self._sink.sock)

@@ -1,0 +1,134 @@
+"""How a link toxic takes hold of connections, and lets go.
+
+Owns one row for each toxic type below the byte stream. When it does so is
+:mod:`.proxy`'s to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from pytest_tcpresilience.engine.connection import Connection, Hit
+from pytest_tcpresilience.engine.toxics import Toxic
+
+
+@dataclass
+class Active:
+    """A toxic on a proxy, with what has become of it.
+
+    :param struck_at: when it took effect; ``None`` while it is scheduled.
+    :param hits: connections that it has taken hold of.
+    """
+
+    toxic: Toxic
+    armed_at: float
+    struck_at: float | None = None
+    hits: int = 0
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def document(self) -> dict[str, Any]:
+        document = self.toxic.document()
+        if self.toxic.kind.below:
+            document.update(armed_at=self.armed_at, struck_at=self.struck_at, hits=self.hits)
+        return document
+
+
+def _record(active: Active, connection: Connection, hit: Hit) -> None:
+    active.hits += 1
+    connection.proxy.events.add(
+        "fault_hit",
+        at=hit.at,
+        toxic=active.toxic.name,
+        type=active.toxic.type,
+        connection=connection.number,
+        client=list(connection.client_address),
+        idle_for=hit.idle_for,
+        settled=hit.settled,
+    )
+
+
+async def _silence(active: Active, connection: Connection) -> None:
+    hit = await connection.silence(active.toxic.name)
+    if hit is None:
+        return
+    if active.toxic.name not in connection.proxy.toxics:
+        connection.heal(active.toxic.name)  # removed while the connection settled
+        return
+    _record(active, connection, hit)
+
+
+async def _silent_drop(active: Active, connections: list[Connection]) -> None:
+    async with trio.open_nursery() as nursery:
+        for connection in connections:
+            nursery.start_soon(_silence, active, connection)
+
+
+async def _stall(active: Active, connections: list[Connection]) -> None:
+    for connection in connections:
+        _record(active, connection, connection.stall(active.toxic.name))
+
+
+def _time_out_one(active: Active, connection: Connection) -> None:
+    toxic = active.toxic
+    _record(active, connection, connection.stall(toxic.name))
+    connection.after(
+        toxic.name,
+        toxic.attributes["timeout"] / 1000,
+        lambda: connection.hang_up("time_out"),
+    )
+
+
+async def _time_out(active: Active, connections: list[Connection]) -> None:
+    for connection in connections:
+        _time_out_one(active, connection)
+
+
+async def _reset(active: Active, connections: list[Connection]) -> None:
+    for connection in connections:
+        _record(active, connection, connection.reset("reset"))
+
+
+async def _hang_up(active: Active, connections: list[Connection]) -> None:
+    for connection in connections:
+        _record(active, connection, connection.hang_up("hang_up"))
+
+
+Strike = Callable[[Active, list[Connection]], Awaitable[None]]
+# One row for each link toxic of the catalogue; a test holds the two together.
+STRIKES: dict[str, Strike] = {
+    "silent_drop": _silent_drop,
+    "stall": _stall,
+    "time_out": _time_out,
+    "reset": _reset,
+    "hang_up": _hang_up,
+}
+
+
+def meet(active: Active, connection: Connection) -> None:
+    """A connection begins while the toxic is in effect."""
+    toxic = active.toxic
+    if toxic.type == "silent_drop":
+        # It was in the accept queue when the listener fell silent, and has exchanged
+        # nothing yet. It is held before anything is awaited.
+        connection.hold(toxic.name)
+        connection.proxy.start_soon(lambda: _silence(active, connection))
+    elif toxic.type == "stall":
+        _record(active, connection, connection.stall(toxic.name))
+    elif toxic.type == "time_out":
+        _time_out_one(active, connection)
+
+
+def let_go(toxic: Toxic, connection: Connection) -> None:
+    """The toxic is removed: undo what can be undone."""
+    connection.disarm(toxic.name)
+    if toxic.type == "silent_drop":
+        connection.heal(toxic.name)
+    elif toxic.type in ("stall", "time_out"):
+        connection.release(toxic.name)
+    elif toxic.type == "timeout" and connection.lucky(toxic):
+        # Bytes were dropped, so what follows would not be what was sent.
+        connection.hang_up("timeout_removed")

@@ -1,0 +1,110 @@
+"""Events on one clock, and how they read.
+
+Owns the shape of an event and the sentence for each kind. Times are CLOCK_MONOTONIC
+seconds, which the engine and the test process share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened on a link.
+
+    :param seq: counts up from 1 within the link; 0 for what the test process saw.
+    :param at: CLOCK_MONOTONIC, seconds.
+    :param kind: a key of :data:`SENTENCES`.
+    :param fields: what else is known, by kind.
+    """
+
+    seq: int
+    at: float
+    kind: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Event:
+        rest = {key: value for key, value in document.items() if key not in ("seq", "at", "kind")}
+        return cls(document["seq"], document["at"], document["kind"], rest)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.fields[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.fields.get(name, default)
+
+    def describe(self) -> str:
+        """One line for a reader."""
+        sentence = SENTENCES.get(self.kind)
+        text = sentence(self) if sentence else f"{self.kind} {dict(self.fields)}"
+        number = self.get("connection")
+        return f"connection {number}: {text}" if number else text
+
+
+def _client_socket(event: Event) -> str:
+    timer = event["timer"]
+    if timer == "off":
+        words = "no timer runs (SO_KEEPALIVE is off)"
+    elif timer == "keepalive":
+        words = f"keepalive timer, fires in {event['expires']:.2f} s"
+    elif timer == "retransmit":
+        words = f"{event['unacknowledged']} bytes unacknowledged, retransmission timer"
+    else:
+        words = f"{timer} timer"
+    return f"client's socket is {event['state']}: {words}"
+
+
+def _closed(event: Event) -> str:
+    by = {"client": " by the client", "upstream": " by the upstream"}.get(event.get("by", ""), "")
+    code = f" ({event['errno']})" if event.get("errno") else ""
+    return f"closed, {event['how'].replace('_', ' ')}{by}{code}"
+
+
+def _gone(event: Event) -> str:
+    count = event["unanswered"]
+    return (
+        f"the client's kernel gave the connection up (timer: {event['timer']}, {count} unanswered)"
+    )
+
+
+# The vocabulary of the engine's log, and of the test process's own entries.
+SENTENCES: dict[str, Callable[[Event], str]] = {
+    "opened": lambda e: f"opened by {e['client'][0]} port {e['client'][1]}",
+    "connected": lambda e: "upstream answered",
+    "upstream_failed": lambda e: f"upstream failed: {e['error']}; the client was reset",
+    "accept_failed": lambda e: f"the engine cannot accept: {e['error']}",
+    "internal_error": lambda e: f"the engine made a mistake: {e['error']}",
+    "closed": _closed,
+    "toxic_added": lambda e: f"{e['type']} armed",
+    "toxic_removed": lambda e: f"{e['type']} lifted",
+    "fault_hit": lambda e: f"{e['type']} hit, {e['idle_for']:.2f} s after the last byte",
+    "fault_active": lambda e: f"{e['type']} acts on {e['connections']} connection(s)",
+    "client_socket": _client_socket,
+    "client_unanswered": lambda e: f"{e['timer']} {e['unanswered']} went unanswered",
+    "client_gone": _gone,
+    "witness_unavailable": lambda e: f"the client's socket cannot be followed: {e['error']}",
+    "rescue_reset": lambda e: "rescue: RST on all connections of the link",
+    "rescue_refuse": lambda e: "rescue: RST again, and new connections refused",
+    "rescue_interrupt": lambda e: "rescue: the block was interrupted",
+    "watch_ended": lambda e: "the block ended",
+    "error": lambda e: f"the block raised {e['error']}",
+    "marked": lambda e: "detection.mark() was called",
+}
+
+
+def merge(*logs: Iterable[Event]) -> tuple[Event, ...]:
+    """Several logs as one, by time; within one moment as the engine numbered them."""
+    return tuple(sorted((event for log in logs for event in log), key=lambda e: (e.at, e.seq)))
+
+
+def render(events: Iterable[Event], origin: float, *, most: int = 25) -> str:
+    """Aligned lines with seconds relative to ``origin``; the middle goes if they are many."""
+    rows = [f"{event.at - origin:+9.3f} s  {event.describe()}" for event in events]
+    if len(rows) > most:
+        half = most // 2
+        rows = [*rows[:half], f"{'':9}    … {len(rows) - 2 * half} more …", *rows[-half:]]
+    return "\n".join(rows)

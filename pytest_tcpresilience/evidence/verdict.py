@@ -1,0 +1,203 @@
+"""Did the client notice, by what, and in time? One pure function decides.
+
+Owns the outcomes, the mechanisms and the order in which they are tried. The words for a
+reader are :mod:`.wording`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pytest_tcpresilience.evidence import causes
+from pytest_tcpresilience.evidence.causes import ErrorFacts
+from pytest_tcpresilience.evidence.timeline import Event
+from pytest_tcpresilience.tcp.windows import Window
+
+# The witness looks every 2 ms; a client's exception comes a little after its kernel's
+# verdict, and both times have the jitter of a loaded machine.
+WITNESS_LAG_S = 0.010
+
+# Faults that the client's kernel is told of, so that it can notice at once.
+TOLD = frozenset({"reset", "hang_up", "time_out"})
+
+
+class Mechanism(str, Enum):
+    """By what the client noticed."""
+
+    KEEPALIVE = "keepalive"
+    USER_TIMEOUT = "user_timeout"
+    RETRANSMISSION_LIMIT = "retransmission_limit"
+    KERNEL_TIMEOUT = "kernel_timeout"
+    """The kernel's verdict, but no witness saw which timer it was."""
+    RESET = "reset"
+    FIN = "fin"
+    REFUSED = "refused"
+    OWN_TIMEOUT = "own_timeout"
+    """A timer of the client library or the application."""
+    APPLICATION = "application"
+    """Anything else: a heartbeat, or ``detection.mark()``."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Outcome(str, Enum):
+    """What a wait for a detection came to."""
+
+    NOTICED = "noticed"
+    UNAWARE = "unaware"
+    RESCUED = "rescued"
+    BEFORE_FAULT = "before_fault"
+    TOO_EARLY = "too_early"
+    TOO_LATE = "too_late"
+    WRONG_ERROR = "wrong_error"
+    NOT_CONNECTED = "not_connected"
+    NEVER_HIT = "never_hit"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that is known when the block has ended. Times are CLOCK_MONOTONIC seconds.
+
+    :param events: the link's, by time.
+    :param hit: the first ``fault_hit`` that the block could notice.
+    :param noticed_at: when the exception left the block, or ``mark()`` was called.
+    :param error: what the exception says; ``None`` when there was none.
+    :param expected_error: whether it is one that ``raises=`` allows.
+    :param rescued_at: when the rescue began.
+    :param window: relative to the hit.
+    :param retries2: ``net.ipv4.tcp_retries2`` of this network namespace.
+    """
+
+    events: tuple[Event, ...]
+    hit: Event | None
+    noticed_at: float | None
+    error: ErrorFacts | None
+    expected_error: bool
+    rescued_at: float | None
+    window: Window
+    retries2: int = 15
+
+    @property
+    def after(self) -> float | None:
+        """Seconds from the hit to the detection."""
+        if self.hit is None or self.noticed_at is None:
+            return None
+        return self.noticed_at - self.hit.at
+
+    @property
+    def fault(self) -> str:
+        return str(self.hit["type"]) if self.hit else "the fault"
+
+
+def find_hit(events: tuple[Event, ...], judged: int, once: frozenset[str]) -> Event | None:
+    """The first hit that a block could notice.
+
+    :param judged: number of the last event that an earlier block has judged.
+    :param once: fault types that act once and then are over. One of them counts for one
+        block; a fault that lasts counts for every block until it is lifted.
+    """
+    lifted: dict[str, int] = {}
+    for event in events:
+        if event.kind == "toxic_removed":
+            lifted[event["toxic"]] = event.seq
+    for event in events:
+        if event.kind != "fault_hit":
+            continue
+        if event.seq > judged:
+            return event
+        ended = lifted.get(event["toxic"], 0) > event.seq and lifted[event["toxic"]] <= judged
+        if event["type"] not in once and not ended:
+            return event
+    return None
+
+
+def _witnessed_end(seen: Observation) -> Event | None:
+    """The client's kernel giving up, if that came before the client noticed."""
+    limit = (seen.noticed_at or float("inf")) + WITNESS_LAG_S
+    for event in seen.events:
+        if event.kind == "client_gone" and event.at <= limit and event["state"] == "established":
+            return event
+    return None
+
+
+def _by_timer(timer: str, unanswered: int, retries2: int) -> Mechanism:
+    if timer == "keepalive":
+        return Mechanism.KEEPALIVE
+    # Retransmission ends by the user timeout or by tcp_retries2, and only the latter
+    # leaves that many retransmissions behind.
+    limited = unanswered >= retries2
+    return Mechanism.RETRANSMISSION_LIMIT if limited else Mechanism.USER_TIMEOUT
+
+
+def mechanism(seen: Observation) -> Mechanism:
+    """By what the client noticed, as far as the evidence goes.
+
+    The kernel's errno comes first, then the client's own timeout, then the witness: a
+    library that hides the errno cannot hide its socket.
+    """
+    error, end = seen.error, _witnessed_end(seen)
+    by_witness = _by_timer(end["timer"], end["unanswered"], seen.retries2) if end else None
+    code = error.code if error else None
+    if code in causes.DEAD:
+        return by_witness or Mechanism.KERNEL_TIMEOUT
+    if code in causes.RESET:
+        return Mechanism.RESET
+    if code in causes.REFUSED:
+        return Mechanism.REFUSED
+    if error and error.own_timeout:
+        return Mechanism.OWN_TIMEOUT
+    if by_witness:
+        return by_witness
+    if seen.fault == "reset":
+        return Mechanism.RESET
+    if seen.fault in ("hang_up", "time_out") or (error and error.end_of_stream):
+        return Mechanism.FIN
+    return Mechanism.APPLICATION
+
+
+def _never_broken(seen: Observation) -> Outcome | None:
+    """What there is to say when no fault hit."""
+    if seen.hit is not None:
+        return None
+    if not any(event.kind == "opened" for event in seen.events):
+        return Outcome.NOT_CONNECTED
+    if seen.noticed_at is not None and seen.rescued_at is None:
+        return Outcome.BEFORE_FAULT
+    return Outcome.NEVER_HIT
+
+
+def _too_early(seen: Observation, after: float) -> bool:
+    if seen.fault in TOLD or after >= seen.window.earliest:
+        return False
+    # The retransmission path has no lower bound here: it begins with the client's own
+    # write, which nobody has timed.
+    by = mechanism(seen)
+    return by not in (Mechanism.USER_TIMEOUT, Mechanism.RETRANSMISSION_LIMIT)
+
+
+def judge(seen: Observation) -> Outcome:
+    """The outcome: the first row that applies."""
+    unbroken = _never_broken(seen)
+    if unbroken is not None:
+        return unbroken
+    after = seen.after
+    if seen.rescued_at is not None and (
+        seen.noticed_at is None or seen.noticed_at >= seen.rescued_at
+    ):
+        return Outcome.RESCUED
+    if after is None:
+        return Outcome.UNAWARE
+    if after < 0:
+        return Outcome.BEFORE_FAULT
+    if not seen.expected_error:
+        return Outcome.WRONG_ERROR
+    if after > seen.window.latest:
+        return Outcome.TOO_LATE
+    if _too_early(seen, after):
+        return Outcome.TOO_EARLY
+    return Outcome.NOTICED

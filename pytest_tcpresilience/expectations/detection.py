@@ -1,0 +1,124 @@
+"""What came of a wait for a detection: the object that ``detects_break`` yields."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+from pytest_tcpresilience.errors import UsageError
+from pytest_tcpresilience.evidence.timeline import Event
+from pytest_tcpresilience.evidence.verdict import Mechanism
+from pytest_tcpresilience.tcp.windows import Window
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a detection has to tell once the block has ended."""
+
+    after: float
+    mechanism: Mechanism
+    exception: BaseException | None
+    fault: str
+    window: Window
+    timeline: tuple[Event, ...]
+
+
+class Detection:
+    """How the client noticed. Its attributes can be read once the block has ended."""
+
+    def __init__(self) -> None:
+        self._result: Result | None = None
+        self._marked = threading.Event()
+        self._over = threading.Event()
+        self.marked_at: float | None = None
+
+    # --- in the block --------------------------------------------------------------------
+
+    def mark(self, *_ignored: object, **_also_ignored: object) -> None:
+        """The client noticed now, though the block raises nothing.
+
+        May be called from any thread, and takes any arguments, so that it can be a
+        client's own callback: ``client.on_disconnect = detection.mark``. The first call
+        counts.
+        """
+        if self.marked_at is None:
+            self.marked_at = time.monotonic()
+        self._marked.set()
+
+    def wait(self) -> None:
+        """Block until :meth:`mark` is called from another thread.
+
+        A client that never calls it is rescued like any other.
+
+        :raises UsageError: in an asyncio or trio task, whose loop it would block.
+        """
+        if _in_event_loop():
+            raise UsageError(
+                "detection.wait() would block the event loop",
+                expected="a block without an event loop",
+                happened="it was called in a running asyncio or trio task",
+                advice="await an event of your own that the client's callback sets, and call "
+                "detection.mark() there",
+            )
+        self._marked.wait()
+
+    # --- after the block -----------------------------------------------------------------
+
+    def conclude(self, result: Result) -> None:
+        self._result = result
+
+    def _read(self) -> Result:
+        if self._result is None:
+            raise UsageError(
+                "the detection has nothing to tell yet",
+                expected="to be read after the with block",
+                happened="it was read inside the block, or the block failed",
+                advice="move the assertion behind the block",
+            )
+        return self._result
+
+    @property
+    def after(self) -> float:
+        """Seconds from the moment when the fault hit."""
+        return self._read().after
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """By what the client noticed; compares equal to its name, ``"keepalive"``."""
+        return self._read().mechanism
+
+    @property
+    def exception(self) -> BaseException | None:
+        """What the block raised; ``None`` when it called :meth:`mark`."""
+        return self._read().exception
+
+    @property
+    def fault(self) -> str:
+        """The name of the fault that hit."""
+        return self._read().fault
+
+    @property
+    def window(self) -> Window:
+        """The window that the detection fell into, relative to the hit."""
+        return self._read().window
+
+    @property
+    def timeline(self) -> tuple[Event, ...]:
+        """All that happened on the link, with the exception, on one clock."""
+        return self._read().timeline
+
+
+def _in_event_loop() -> bool:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return True
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""Sees to it that a block ends, whatever the client does.
+
+Owns the rescue as the test process sees it. The engine carries out the first two
+stages by itself (RST, then no new connections); a thread here follows its log, carries
+out the third (interrupt the block), and takes over when the engine dies.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pytest_tcpresilience.errors import HarnessError
+from pytest_tcpresilience.expectations.interrupt import Interrupter
+from pytest_tcpresilience.kernel import processes
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.link import Link
+
+# Between RST and refusal, and between refusal and the interrupt. Together with the
+# repeats they keep a client that never notices within 1 s of its window and slack.
+GRACE_S = 0.150
+REPEAT_S = 0.050
+POLL_S = 15.0
+JOIN_S = 5.0
+
+
+class Lifeguard:
+    """Watches over one block. :meth:`start` at its beginning, :meth:`stop` at its end.
+
+    :param after_hit: seconds from the hit to the rescue.
+    :param unhit: seconds that a fault may take to hit.
+    """
+
+    def __init__(
+        self, link: Link, interrupter: Interrupter, *, after_hit: float, unhit: float
+    ) -> None:
+        self._link = link
+        self._interrupter = interrupter
+        self._after_hit = after_hit
+        self._unhit = unhit
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tcpresilience-lifeguard")
+        # A daemon, so that a harness that fails here cannot keep pytest from ending.
+        self._thread.daemon = True
+        self.interrupted_at: float | None = None
+        self.harness_error: HarnessError | None = None
+
+    def start(self) -> None:
+        seen = self._link.last_seq()
+        self._link.start_watch(after_hit=self._after_hit, grace=GRACE_S, unhit=self._unhit)
+        self._seen = seen
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The block has ended. Afterwards nothing is interrupted any more."""
+        self._over.set()
+        if self.harness_error is None:
+            try:
+                self._link.end_watch()  # also ends the thread's long poll
+            except HarnessError as error:
+                self.harness_error = error
+        self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            self._wait_for_rescue()
+        except HarnessError as error:
+            if self._over.is_set():
+                return
+            self.harness_error = error
+            # Nobody else can wake a client behind a cut now.
+            processes.shut_down_own([(self._link.host, self._link.port)])
+        self._interrupt()
+
+    def _wait_for_rescue(self) -> None:
+        while not self._over.is_set():
+            for event in self._link.events_after(self._seen, wait_s=POLL_S):
+                self._seen = event.seq
+                if event.kind in ("rescue_refuse", "watch_ended"):
+                    return
+
+    def _interrupt(self) -> None:
+        attempt = 0
+        delay = GRACE_S
+        while not self._over.wait(delay):
+            if self.interrupted_at is None:
+                self.interrupted_at = time.monotonic()
+            self._interrupter.interrupt(attempt)
+            attempt += 1
+            delay = REPEAT_S

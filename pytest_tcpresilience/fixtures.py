@@ -1,0 +1,100 @@
+"""The fixtures: a factory of links, and toxiproxy-python's server object.
+
+Owns what begins and ends with a test. Nothing heavy is imported before a fixture is
+asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from pytest_tcpresilience.settings import MARKER, Settings, with_marker
+
+if TYPE_CHECKING:
+    from toxiproxy import Toxiproxy
+
+    from pytest_tcpresilience.control import EngineOwner
+    from pytest_tcpresilience.link import Link, UpstreamLike
+
+SETTINGS = pytest.StashKey[Settings]()
+OWNER = pytest.StashKey["EngineOwner"]()
+FAILED = pytest.StashKey[bool]()
+
+
+class LinkFactory(Protocol):
+    """What the ``tcp_link`` fixture is: call it with the upstream, for as many links as
+    the test wants."""
+
+    def __call__(self, upstream: UpstreamLike, *, host: str = "127.0.0.1") -> Link:
+        """A link to ``upstream``.
+
+        :param upstream: ``"host:port"``, ``(host, port)`` or a URL.
+        :param host: where the link listens; ``"::1"`` for IPv6.
+        :raises UsageError: for a malformed upstream.
+        :raises HarnessError: when the engine cannot start.
+        """
+        ...
+
+
+def _owner(config: pytest.Config) -> EngineOwner:
+    from pytest_tcpresilience.control import EngineOwner
+
+    return config.stash.setdefault(OWNER, EngineOwner())
+
+
+def _settings(request: pytest.FixtureRequest) -> Settings:
+    settings = request.config.stash[SETTINGS]
+    # The closest marker is the first: class and module markers give way to it.
+    for mark in reversed(list(request.node.iter_markers(MARKER))):
+        settings = with_marker(settings, mark.args, mark.kwargs)
+    return settings
+
+
+@pytest.fixture
+def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
+    """Factory of links: ``link = tcp_link("localhost:5432")``.
+
+    The client under test connects to ``link.host`` and ``link.port`` (or ``link.url``).
+    Everything is ended at teardown; a scheduled fault that never hit fails the test.
+    """
+    from pytest_tcpresilience.link import Link, Upstream
+
+    settings = _settings(request)
+    links: list[Link] = []
+
+    def make(upstream: UpstreamLike, *, host: str = "127.0.0.1") -> Link:
+        parsed = Upstream.parse(upstream)
+        owner = _owner(request.config)
+        engine = owner.engine(settings.engine_timeout)
+        link = Link(engine, owner.next_name(), parsed, settings, host)
+        links.append(link)
+        return link
+
+    yield make
+    _close_all(links, test_failed=request.node.stash.get(FAILED, False))
+
+
+def _close_all(links: list[Link], *, test_failed: bool) -> None:
+    """Close each link, also when closing another one has something to report."""
+    reports: list[Exception] = []
+    for link in reversed(links):
+        try:
+            link.close(test_failed=test_failed)
+        except Exception as error:
+            reports.append(error)
+    if reports:
+        raise reports[0]
+
+
+@pytest.fixture
+def toxiproxy(request: pytest.FixtureRequest) -> Iterator[Toxiproxy]:
+    """toxiproxy-python's ``Toxiproxy`` object, connected to the session's engine.
+
+    Proxies that the test creates are destroyed at teardown.
+    """
+    engine = _owner(request.config).engine(_settings(request).engine_timeout)
+    with engine.toxiproxy() as server:
+        yield server

@@ -1,0 +1,70 @@
+"""The pytest plugin: options, header, marker, and the session's end.
+
+Loaded in every pytest run of the environment, so it imports nothing heavy, and starts
+nothing before a test asks for a link.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+from pytest_tcpresilience import settings as options
+from pytest_tcpresilience.errors import UsageError
+from pytest_tcpresilience.fixtures import FAILED, OWNER, SETTINGS, tcp_link, toxiproxy
+from pytest_tcpresilience.kernel import capabilities
+
+__all__ = ["tcp_link", "toxiproxy"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tcpresilience", "TCP resilience")
+    for option in options.OPTIONS:
+        described = f"{option.help} (default: {option.default:g})"
+        group.addoption(option.flag, dest=option.ini, metavar="SECONDS", help=described)
+        parser.addini(option.ini, described, default=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        f"{options.MARKER}(slack, hit_timeout, engine_timeout): settings of "
+        "pytest-tcpresilience for this test, in seconds",
+    )
+    try:
+        config.stash[SETTINGS] = options.resolve(
+            ini={option.ini: config.getini(option.ini) for option in options.OPTIONS},
+            environment=os.environ,
+            flags={option.name: config.getoption(option.ini) for option in options.OPTIONS},
+        )
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_header() -> str:
+    """One line: the engine, the kernel, and whatever cannot be done here."""
+    found = capabilities.probe()
+    line = f"tcpresilience: embedded engine, {capabilities.kernel_name()}"
+    if found.missing:
+        reasons = "; ".join(sorted(set(found.missing.values())))
+        line += f"; cannot do {', '.join(found.missing)} ({reasons})"
+    return "; ".join([line, *found.notes])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        # A link that ends after a failed test has no news about faults that never hit.
+        item.stash[FAILED] = report.failed
+    return report
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    owner = config.stash.get(OWNER, None)
+    if owner is not None:
+        owner.stop()

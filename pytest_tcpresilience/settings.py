@@ -1,0 +1,125 @@
+"""One frozen object with everything that a user can set.
+
+Owns the options: their names, defaults, checks, and the order ini < environment <
+command line < marker. Each option is one row of a table, from which the command line, the
+ini file, the environment variable and the documentation follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pytest_tcpresilience.errors import UsageError
+
+MARKER = "resilience"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting, in seconds. ``name`` is the field of :class:`Settings`."""
+
+    name: str
+    default: float
+    help: str
+
+    @property
+    def ini(self) -> str:
+        return f"resilience_{self.name}"
+
+    @property
+    def flag(self) -> str:
+        return f"--resilience-{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        return f"RESILIENCE_{self.name.upper()}"
+
+
+OPTIONS = (
+    Option(
+        "slack",
+        0.5,
+        "seconds after the end of its window in which a late client is still waited for, "
+        "before it is woken",
+    ),
+    Option(
+        "hit_timeout",
+        60.0,
+        "seconds that an expectation waits for a fault to hit",
+    ),
+    Option(
+        "engine_timeout",
+        10.0,
+        "seconds that the engine may take to start, or to answer a call",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is in force for one test. All in seconds."""
+
+    slack: float = OPTIONS[0].default
+    hit_timeout: float = OPTIONS[1].default
+    engine_timeout: float = OPTIONS[2].default
+
+
+def _seconds(text: object, origin: str) -> float:
+    try:
+        value = float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = math.nan
+    if isinstance(text, bool) or not math.isfinite(value) or value <= 0:
+        raise UsageError(
+            f"{origin}: {text!r} is no time",
+            expected="seconds greater than 0",
+            happened=f"got {text!r}",
+            advice=f"correct {origin}",
+        )
+    return value
+
+
+def resolve(
+    ini: Mapping[str, Any], environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> Settings:
+    """The settings of a session.
+
+    :param ini: values by ini name, ``None`` or "" where not given.
+    :param environment: the process's.
+    :param flags: values by option name, ``None`` where not given.
+    :raises UsageError: naming where a bad value came from.
+    """
+    values: dict[str, float] = {}
+    for option in OPTIONS:
+        for origin, value in (
+            (option.flag, flags.get(option.name)),
+            (f"environment variable {option.variable}", environment.get(option.variable)),
+            (f"ini option {option.ini}", ini.get(option.ini)),
+        ):
+            if value is not None and value != "":
+                values[option.name] = _seconds(value, origin)
+                break
+    return replace(Settings(), **values)
+
+
+def with_marker(settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Settings:
+    """The settings of a test that carries ``@pytest.mark.resilience(...)``.
+
+    :raises UsageError: for positional or unknown arguments, or bad values.
+    """
+    names = [field.name for field in fields(Settings)]
+    unknown = [*map(repr, args), *(name for name in kwargs if name not in names)]
+    if unknown:
+        raise UsageError(
+            f"@pytest.mark.{MARKER}: cannot use {', '.join(unknown)}",
+            expected=f"keyword arguments out of {', '.join(names)}",
+            happened=f"got {', '.join(unknown)}",
+            advice=f"write for example @pytest.mark.{MARKER}(slack=1.0)",
+        )
+    checked = {
+        name: _seconds(value, f"@pytest.mark.{MARKER}({name}=…)") for name, value in kwargs.items()
+    }
+    return replace(settings, **checked)
