@@ -55,7 +55,9 @@ class Engine:
         self._secret = secrets.token_urlsafe(24)
         self._stopping = False
         self._reported = False
-        self.addresses: set[Address] = set()
+        # The links that it carries: name to listening address.
+        self.links: dict[str, Address] = {}
+        self._kept_words: str | None = None
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read after the engine's end
         try:
             with self._listen() as listener:
@@ -123,7 +125,7 @@ class Engine:
         """
         self._process.wait()
         if not self._stopping:
-            processes.shut_down_own(self.addresses)
+            processes.shut_down_own(set(self.links.values()))
 
     @property
     def alive(self) -> bool:
@@ -135,6 +137,8 @@ class Engine:
 
     def last_words(self) -> str:
         """The end of what the engine wrote to its standard error."""
+        if self._kept_words is not None:
+            return self._kept_words
         size = os.fstat(self._words.fileno()).st_size
         start = max(size - LAST_WORDS_BYTES, 0)
         return os.pread(self._words.fileno(), LAST_WORDS_BYTES, start).decode(errors="replace")
@@ -175,7 +179,9 @@ class Engine:
         pool: urllib3.HTTPConnectionPool | None = getattr(self, "_pool", None)
         if pool is not None:
             pool.close()
-        self._words.close()
+        if self._kept_words is None:
+            self._kept_words = self.last_words()
+            self._words.close()
 
     # --- calls ---------------------------------------------------------------------------
 
@@ -215,6 +221,9 @@ class Engine:
                 body=None if body is None else json.dumps(body),
                 timeout=self._timeout_s + patience_s,
             )
+        except urllib3.exceptions.NewConnectionError as error:
+            # Refused; to urllib3 that is one of the timeouts.
+            raise self._broken(method, path, error) from error
         except urllib3.exceptions.TimeoutError as error:
             raise HarnessError(
                 "the engine did not answer",
@@ -294,7 +303,7 @@ class Engine:
         finally:
             APIConsumer.host, APIConsumer.port = before
             if self.alive:
-                for name in set(self.call("GET", "/proxies")) - known:
+                for name in set(self.call("GET", "/proxies")) - known - set(self.links):
                     with contextlib.suppress(HarnessError):
                         self.call("DELETE", f"/proxies/{quote(name, safe='')}")
 

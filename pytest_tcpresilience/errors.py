@@ -11,8 +11,6 @@ happened, and what to do. This module knows no other room.
 
 from __future__ import annotations
 
-from typing import Any
-
 
 def _indented(label: str, text: str) -> str:
     lines = text.splitlines()
@@ -40,17 +38,6 @@ class ResilienceError(Exception):
             if text:
                 parts.append(_indented(label, text))
         super().__init__("\n".join(parts))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions travel between pytest-xdist's processes; the default would lose
-        # the keyword arguments and print the message inside itself.
-        return _rebuild, (type(self), self.summary, self.expected, self.happened, self.advice)
-
-
-def _rebuild(
-    kind: type[ResilienceError], summary: str, expected: str, happened: str, advice: str
-) -> ResilienceError:
-    return kind(summary, expected=expected, happened=happened, advice=advice)
 
 
 class UsageError(ResilienceError):

@@ -45,10 +45,14 @@ def _owner(config: pytest.Config) -> EngineOwner:
     return config.stash.setdefault(OWNER, EngineOwner())
 
 
-def _settings(request: pytest.FixtureRequest) -> Settings:
-    settings = request.config.stash[SETTINGS]
+def settings_of(item: pytest.Item) -> Settings:
+    """The session's settings with the test's markers.
+
+    :raises UsageError: for a marker that makes no sense.
+    """
+    settings = item.config.stash[SETTINGS]
     # The closest marker is the first: class and module markers give way to it.
-    for mark in reversed(list(request.node.iter_markers(MARKER))):
+    for mark in reversed(list(item.iter_markers(MARKER))):
         settings = with_marker(settings, mark.args, mark.kwargs)
     return settings
 
@@ -62,7 +66,7 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
     """
     from pytest_tcpresilience.link import Link, Upstream
 
-    settings = _settings(request)
+    settings = settings_of(request.node)
     links: list[Link] = []
 
     def make(upstream: UpstreamLike, *, host: str = "127.0.0.1") -> Link:
@@ -74,7 +78,8 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
         return link
 
     yield make
-    _close_all(links, test_failed=request.node.stash.get(FAILED, False))
+    # Without a report of the test itself, its setup failed or the session was interrupted.
+    _close_all(links, test_failed=request.node.stash.get(FAILED, True))
 
 
 def _close_all(links: list[Link], *, test_failed: bool) -> None:
@@ -95,6 +100,6 @@ def toxiproxy(request: pytest.FixtureRequest) -> Iterator[Toxiproxy]:
 
     Proxies that the test creates are destroyed at teardown.
     """
-    engine = _owner(request.config).engine(_settings(request).engine_timeout)
+    engine = _owner(request.config).engine(settings_of(request.node).engine_timeout)
     with engine.toxiproxy() as server:
         yield server

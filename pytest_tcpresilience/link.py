@@ -90,19 +90,26 @@ class Upstream:
             raise ValueError("more than a host and a port")
         if parts.port is None:
             raise ValueError("no port")
-        return cls(_host(parts.hostname), _port(parts.port))
+        return cls(_url_host(parts), _port(parts.port))
 
     @classmethod
     def _from_url(cls, given: str) -> Upstream:
         parts = urlsplit(given)
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+        port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
         if port is None:
             raise ValueError(f"no port, and none is known for {parts.scheme}://")
-        return cls(_host(parts.hostname), _port(port), parts)
+        return cls(_url_host(parts), _port(port), parts)
 
 
 def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _url_host(parts: SplitResult) -> str:
+    host = _host(parts.hostname)
+    if "[" in parts.netloc:  # Python 3.10 takes any word in the brackets
+        ipaddress.IPv6Address(host.partition("%")[0])
+    return host
 
 
 def _host(host: object) -> str:
@@ -300,7 +307,7 @@ class Link:
         assert address.hostname is not None
         assert address.port is not None
         self._host, self._port = address.hostname, address.port
-        engine.addresses.add((self._host, self._port))
+        engine.links[name] = (self._host, self._port)
 
     # --- where to connect ----------------------------------------------------------------
 
@@ -456,11 +463,14 @@ class Link:
         events = self.events
         return events[-1].seq if events else 0
 
-    def start_watch(self, *, after_hit: float, grace: float, unhit: float) -> None:
-        """Have the engine follow the clients' sockets, and rescue them when it is time."""
+    def start_watch(self, *, after_hit: float, grace: float, unhit: float) -> int:
+        """Have the engine follow the clients' sockets, and rescue them when it is time.
+
+        :returns: the number of the last event before.
+        """
         self._check_usable()
         body = {"after_hit": after_hit, "grace": grace, "unhit": unhit, "since": self.judged}
-        self._engine.call("POST", self._ours("/watch"), body)
+        return int(self._engine.call("POST", self._ours("/watch"), body)["begun"])
 
     def end_watch(self) -> None:
         self._engine.call("DELETE", self._ours("/watch"))
@@ -495,16 +505,18 @@ class Link:
         """
         if self.ended:
             return
+        # Asked before the calls below, which report a death themselves.
+        reported = self._engine.death_is_reported
         try:
             events = self.events if self._faults or not test_failed else ()
             self.call("DELETE", "")
         except ResilienceError:
-            if not self._engine.death_is_reported or self._engine.alive:
+            if not reported or self._engine.alive:
                 raise
             return
         finally:
             self.ended = True
-            self._engine.addresses.discard((self._host, self._port))
+            self._engine.links.pop(self.name, None)
         self._report(events, test_failed)
 
     def _report(self, events: tuple[Event, ...], test_failed: bool) -> None:

@@ -13,7 +13,14 @@ import pytest
 
 from pytest_tcpresilience import settings as options
 from pytest_tcpresilience.errors import UsageError
-from pytest_tcpresilience.fixtures import FAILED, OWNER, SETTINGS, tcp_link, toxiproxy
+from pytest_tcpresilience.fixtures import (
+    FAILED,
+    OWNER,
+    SETTINGS,
+    settings_of,
+    tcp_link,
+    toxiproxy,
+)
 from pytest_tcpresilience.kernel import capabilities
 
 __all__ = ["tcp_link", "toxiproxy"]
@@ -24,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for option in options.OPTIONS:
         described = f"{option.help} (default: {option.default:g})"
         group.addoption(option.flag, dest=option.ini, metavar="SECONDS", help=described)
-        parser.addini(option.ini, described, default=None)
+        parser.addini(option.ini, described, type="float", default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,12 +42,20 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     try:
         config.stash[SETTINGS] = options.resolve(
-            ini={option.ini: config.getini(option.ini) for option in options.OPTIONS},
+            ini={option.ini: _ini(config, option.ini) for option in options.OPTIONS},
             environment=os.environ,
             flags={option.name: config.getoption(option.ini) for option in options.OPTIONS},
         )
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _ini(config: pytest.Config, name: str) -> object:
+    """The value, or what stands in the file if that is no number."""
+    try:
+        return config.getini(name)
+    except (ValueError, TypeError, pytest.UsageError) as error:  # the last since pytest 9.2
+        return str(error)
 
 
 def pytest_report_header() -> str:
@@ -53,14 +68,20 @@ def pytest_report_header() -> str:
     return "; ".join([line, *found.notes])
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Also where no link is asked for: a marker with a mistake would be silently useless.
+    settings_of(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.when == "call":
-        # A link that ends after a failed test has no news about faults that never hit.
-        item.stash[FAILED] = report.failed
+        # After a test that failed, or stopped in its middle, a link has no news about
+        # faults that never hit.
+        item.stash[FAILED] = not report.passed
     return report
 
 

@@ -6,13 +6,15 @@ socket. Ours live under ``/resilience/`` so that they can never meet one of Toxi
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
-from pytest_tcpresilience.engine import errors
+from pytest_tcpresilience.engine import endpoints, errors
 from pytest_tcpresilience.engine.errors import ApiError
 from pytest_tcpresilience.engine.http import Request, Response
 from pytest_tcpresilience.engine.proxy import Proxy
@@ -33,7 +35,7 @@ def _json(document: Any, status: int = 200) -> Response:
 def _body(request: Request) -> Any:
     try:
         return json.loads(request.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.bad_body(str(error)) from error
 
 
@@ -106,6 +108,7 @@ class Api:
             raise errors.missing_field("name")
         if not upstream:
             raise errors.missing_field("upstream")
+        endpoints.split_address(upstream, "upstream")
         if name in self._proxies:
             raise errors.proxy_exists()
         enabled = _flag(body, "enabled", True)
@@ -129,6 +132,7 @@ class Api:
         listen = _text(body, "listen", proxy.listen) or proxy.listen
         upstream = _text(body, "upstream", proxy.upstream) or proxy.upstream
         enabled = _flag(body, "enabled", proxy.enabled)
+        endpoints.split_address(upstream, "upstream")
         if (listen, upstream) != (proxy.listen, proxy.upstream):
             proxy.disable()
             proxy.listen, proxy.upstream = listen, upstream
@@ -143,8 +147,9 @@ class Api:
         return Response(204)
 
     def _end_proxy(self, proxy: Proxy) -> None:
-        self._proxies.pop(proxy.name, None)
-        self._end_watch(proxy.name)
+        if self._proxies.get(proxy.name) is proxy:  # else the name is another's by now
+            del self._proxies[proxy.name]
+            self._end_watch(proxy.name)
         proxy.end()
 
     async def list_toxics(self, request: Request, names: dict[str, str]) -> Response:
@@ -172,7 +177,8 @@ class Api:
         """Enable all proxies and remove all toxics."""
         for proxy in list(self._proxies.values()):
             for toxic in list(proxy.toxics):
-                await proxy.remove_toxic(toxic)
+                with contextlib.suppress(ApiError):  # somebody else has removed it just now
+                    await proxy.remove_toxic(toxic)
             await proxy.enable()
         return Response(204)
 
@@ -188,6 +194,8 @@ class Api:
         try:
             after = int(request.query.get("after", "0"))
             wait_s = float(request.query.get("wait", "0"))
+            if math.isnan(wait_s):
+                raise ValueError("nan is none")
         except ValueError as error:
             raise ApiError(f"after and wait are numbers: {error}", 400) from error
         return _json(await log.wait_since(after, min(max(wait_s, 0.0), LONGEST_POLL_S)))
@@ -202,8 +210,9 @@ class Api:
         if proxy.name in self._watches:
             raise ApiError("this proxy is being watched already", 409)
         watch = self._watches[proxy.name] = Watch(proxy, terms)
+        begun = proxy.events.last
         proxy.start_soon(watch.run)
-        return Response(201)
+        return _json({"begun": begun}, 201)
 
     async def end_watch(self, request: Request, names: dict[str, str]) -> Response:
         self._end_watch(self._proxy(names).name)

@@ -23,7 +23,8 @@ def split_address(address: str, what: str) -> tuple[str, int]:
     :raises ApiError: 400 for anything else.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    # The length first: Python refuses to read a number of thousands of digits.
+    if not colon or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise ApiError(f"{what} {address!r}: want host:port", 400)
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if ":" in host and not address.startswith("["):
@@ -59,6 +60,8 @@ async def listen(address: str) -> socket.socket:
     except OSError as error:
         reason = error.strerror or error
         raise ApiError(f"listen tcp {address}: {reason}", 400) from error
+    except UnicodeError as error:  # a host that no encoding of names can carry
+        raise ApiError(f"listen tcp {address!r}: {error}", 400) from error
     listener.setblocking(False)
     return listener
 
@@ -69,7 +72,10 @@ async def dial(address: str) -> socket.socket:
     :raises OSError: the last address's error.
     """
     host, port = split_address(address, "upstream")
-    found = await trio.socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
+    try:
+        found = await trio.socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a host that no encoding of names can carry
+        raise OSError(errno.EINVAL, f"malformed host name: {error}") from error
     failure: OSError | None = None
     for family, kind, protocol, _, name in found:
         sock = socket.socket(family, kind, protocol)

@@ -38,9 +38,14 @@ class EventLog:
         self._news = trio.Event()
         return at
 
+    @property
+    def last(self) -> int:
+        """The number of the last event; 0 when there is none."""
+        return self._next - 1
+
     def since(self, seq: int) -> list[dict[str, Any]]:
         """The events after number ``seq``, oldest first."""
-        if seq >= self._next - 1:
+        if seq >= self.last:
             return []
         return [event for event in self._events if event["seq"] > seq]
 

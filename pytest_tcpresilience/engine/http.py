@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import traceback
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -70,10 +70,10 @@ def refuse(headers: dict[str, str], secret: str | None) -> ApiError | None:
 
 
 def _is_local_host(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
     try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name == "localhost":
+            return True
         ipaddress.ip_address(name)
     except ValueError:
         return False
@@ -88,7 +88,7 @@ def _knows(authorization: str, secret: str) -> bool:
     elif scheme.lower() == "basic":
         try:
             given = b64decode(credentials, validate=True).decode().partition(":")[2]
-        except (Base64Error, UnicodeDecodeError):
+        except ValueError:  # no base64, no ASCII, or no UTF-8 in it
             return False
     return hmac.compare_digest(given.encode(), secret.encode())
 
@@ -131,7 +131,7 @@ class Server:
             return False
         head, body = read
         response = await self._answer(head, body)
-        await self._write(connection, stream, response)
+        await self._write(connection, stream, response, bare=head.method == b"HEAD")
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     async def _fill(self, connection: h11.Connection, stream: trio.SocketStream) -> None:
@@ -175,7 +175,10 @@ class Server:
                 raise refusal
             if body is None:
                 raise ApiError(f"request body over {MAX_BODY_BYTES} bytes", 413)
-            target = urlsplit(head.target.decode("latin-1"))
+            try:
+                target = urlsplit(head.target.decode("latin-1"))
+            except ValueError as error:
+                raise ApiError(f"malformed request target: {error}", 400) from error
             request = Request(
                 method=head.method.decode(),
                 path=tuple(unquote(part) for part in target.path.strip("/").split("/")),
@@ -185,19 +188,32 @@ class Server:
             return await self._handler(request)
         except ApiError as error:
             return Response(error.status, error.body(), "text/plain; charset=utf-8")
+        except Exception as error:
+            # A mistake of ours costs one request, and not the engine.
+            traceback.print_exception(error)
+            mistake = ApiError(f"internal error: {error!r}", 500)
+            return Response(500, mistake.body(), "text/plain; charset=utf-8")
 
     async def _write(
-        self, connection: h11.Connection, stream: trio.SocketStream, response: Response
+        self,
+        connection: h11.Connection,
+        stream: trio.SocketStream,
+        response: Response,
+        *,
+        bare: bool = False,
     ) -> None:
-        headers = [("Content-Length", str(len(response.body)))]
+        """:param bare: leave the body out, as the answer to HEAD must."""
+        headers: list[tuple[str, str]] = []
+        if response.status != 204:  # RFC 9110, 8.6: none in a 204
+            headers.append(("Content-Length", str(len(response.body))))
         if response.body:
             headers.append(("Content-Type", response.content_type))
         if response.status == 401:
             headers.append(("WWW-Authenticate", 'Basic realm="tcpresilience"'))
         head = h11.Response(status_code=response.status, headers=headers)
         # One write, or the body waits for the client's delayed acknowledgement.
-        parts = [connection.send(head), connection.send(h11.Data(data=response.body))]
-        parts.append(connection.send(h11.EndOfMessage()))
+        body = h11.Data(data=b"" if bare else response.body)
+        parts = [connection.send(each) for each in (head, body, h11.EndOfMessage())]
         await stream.send_all(b"".join(part for part in parts if part))
 
     async def _send(

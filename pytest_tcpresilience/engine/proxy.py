@@ -20,7 +20,12 @@ import trio
 
 from pytest_tcpresilience.engine import endpoints, schedule, strikes, toxics
 from pytest_tcpresilience.engine.connection import Connection, new_leg
-from pytest_tcpresilience.engine.errors import ApiError, toxic_exists, toxic_not_found
+from pytest_tcpresilience.engine.errors import (
+    ApiError,
+    proxy_not_found,
+    toxic_exists,
+    toxic_not_found,
+)
 from pytest_tcpresilience.engine.events import EventLog
 from pytest_tcpresilience.engine.strikes import Active
 from pytest_tcpresilience.kernel import capabilities, cuts
@@ -54,6 +59,9 @@ class Proxy:
         self._striking = trio.Lock()
         self._silenced: set[str] = set()
         self._rescued = False
+        # Held while the listener opens, so that two control calls open one.
+        self._opening = trio.Lock()
+        self._ended = False
 
     # --- life ----------------------------------------------------------------------------
 
@@ -61,6 +69,8 @@ class Proxy:
         """Carry the proxy until it is cancelled by :meth:`end`."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if self._ended:  # deleted before it had begun
+                nursery.cancel_scope.cancel()
             task_status.started()
             await trio.sleep_forever()
 
@@ -74,17 +84,24 @@ class Proxy:
 
         :raises ApiError: when the address cannot be resolved or bound.
         """
-        if self.enabled:
-            return
-        self._listener = await endpoints.listen(self.listen)
-        host, port = endpoints.address_of(self._listener.getsockname())
+        async with self._opening:
+            if not self.enabled:
+                await self._open()
+
+    async def _open(self) -> None:
+        listener = await endpoints.listen(self.listen)
+        assert self._nursery is not None
+        if self._nursery.cancel_scope.cancel_called:  # deleted in the meantime
+            listener.close()
+            raise proxy_not_found()
+        self._listener = listener
+        host, port = endpoints.address_of(listener.getsockname())
         self.listen = endpoints.join_address(host, port)
         self.enabled = True
         self._rescued = False
         if self._silenced:
             cuts.silence_listener(self._listener)
         self._accepting = trio.CancelScope()
-        assert self._nursery is not None
         self._nursery.start_soon(self._accept, self._listener, self._accepting)
 
     def disable(self) -> None:
@@ -102,13 +119,14 @@ class Proxy:
             self._listener = None
 
     def end(self) -> None:
+        self._ended = True
         self.disable()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
     async def _accept(self, listener: socket.socket, scope: trio.CancelScope) -> None:
         with scope:
-            while True:
+            while self._listener is listener:  # else it was closed as a client came
                 await trio.lowlevel.wait_readable(listener)
                 try:
                     sock, name = listener.accept()

@@ -104,9 +104,10 @@ class Toxic:
 
 
 def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise bad_body(f"json: cannot unmarshal into field {where}: a number is wanted")
-    return value
+    # Python's json lets NaN and Infinity through, which this comparison refuses too.
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63:
+        return value
+    raise bad_body(f"json: cannot unmarshal into field {where}: a number is wanted")
 
 
 def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict[str, int]:
@@ -222,7 +223,10 @@ def decide(toxics: Iterable[Toxic], chunk: Chunk, now: float) -> Verdict:
     :param toxics: the stream toxics that act on this connection and direction.
     """
     active = tuple(toxics)
-    if any(toxic.type in ("timeout", "reset_peer") for toxic in active):
-        return Drop() if chunk.data else Wait(float("inf"))
+    kinds = {toxic.type for toxic in active}
+    if "timeout" in kinds and chunk.data:
+        return Drop()
+    if kinds & {"timeout", "reset_peer"}:
+        return Wait(float("inf"))
     due = chunk.at + delay_s(active, chunk.luck)
     return Forward() if due <= now else Wait(due)

@@ -27,6 +27,8 @@ POLL_S = 0.002
 # A link with more connections than this is followed in its first ones.
 MOST_FOLLOWED = 32
 LONG_S = 3600.0
+# What a wait may take at most: a year.
+LONGEST_S = 366 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class Terms:
         values: list[float] = []
         for name in ("after_hit", "grace", "unhit"):
             value = body.get(name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise bad_body(f"{name}: seconds are wanted")
+            # Neither NaN nor infinity is between the two, though json reads both.
+            if not 0 <= value <= LONGEST_S:
                 raise bad_body(f"{name}: seconds are wanted, at least 0")
             values.append(float(value))
         since = body.get("since", 0)
@@ -66,7 +71,11 @@ class Watch:
         self._proxy = proxy
         self._terms = terms
         self._scope = trio.CancelScope()
-        self._followed: set[int] = set()
+        # The last look at each client's socket that is being followed.
+        self._looks: dict[int, SocketState | None] = {}
+        # Sockets that had a timer at the last look but one, and none at the last.
+        self._doubtful: set[int] = set()
+        self._diag: SockDiag | None = None
 
     async def run(self) -> None:
         with self._scope:
@@ -75,7 +84,12 @@ class Watch:
                 await self._rescue()
 
     def end(self) -> None:
-        """The wait is over; whoever reads the events is told."""
+        """The wait is over; whoever reads the events is told.
+
+        A client may have noticed since the last look, so there is a final one.
+        """
+        for number in list(self._looks):
+            self._look(number)
         self._scope.cancel()
         self._proxy.events.add("watch_ended")
 
@@ -133,27 +147,58 @@ class Watch:
             self._proxy.events.add("witness_unavailable", error=str(error))
             return
         with diag:
-            seen = 0
-            while True:
-                for event in await self._proxy.events.wait_since(seen, LONG_S):
-                    seen = event["seq"]
-                    if event["kind"] == "fault_hit" and len(self._followed) < MOST_FOLLOWED:
-                        nursery.start_soon(self._follow, diag, event["connection"])
+            self._diag = diag
+            try:
+                await self._follow_all(nursery)
+            finally:
+                self._diag = None
 
-    async def _follow(self, diag: SockDiag, number: int) -> None:
-        connection = self._proxy.connections.get(number)
-        if connection is None or number in self._followed:
-            return
-        self._followed.add(number)
-        before: SocketState | None = None
-        while connection.closed is None:
-            now = diag.lookup(connection.client_address, connection.local_address)
-            if now is None:
-                self._gone(number, before)
-                return
-            self._compare(number, before, now)
-            before = now
+    async def _follow_all(self, nursery: trio.Nursery) -> None:
+        seen, followed = 0, set[int]()
+        while True:
+            for event in await self._proxy.events.wait_since(seen, LONG_S):
+                seen = event["seq"]
+                if event["kind"] != "fault_hit" or len(followed) >= MOST_FOLLOWED:
+                    continue
+                number = event["connection"]
+                if number not in followed:
+                    followed.add(number)
+                    nursery.start_soon(self._follow, number)
+
+    async def _follow(self, number: int) -> None:
+        self._looks[number] = None
+        while self._look(number):
             await trio.sleep(POLL_S)
+
+    def _look(self, number: int) -> bool:
+        """Look at the client's socket and record what is new. Whether to look again."""
+        connection = self._proxy.connections.get(number)
+        before = self._looks[number]
+        if connection is None or connection.closed is not None or self._diag is None:
+            del self._looks[number]
+            return False
+        now = self._diag.lookup(connection.client_address, connection.local_address)
+        if now is None:
+            del self._looks[number]
+            self._gone(number, before)
+            return False
+        if self._is_doubtful(number, before, now):
+            return True
+        self._compare(number, before, now)
+        self._looks[number] = now
+        return True
+
+    def _is_doubtful(self, number: int, before: SocketState | None, now: SocketState) -> bool:
+        """A timer whose handler is running at this moment is not armed, and looks "off".
+
+        Two looks in a row cannot both fall into that moment.
+        """
+        vanished = now.timer == "off" and before is not None and before.timer != "off"
+        if vanished and number not in self._doubtful:
+            self._doubtful.add(number)
+            return True
+        self._doubtful.discard(number)
+        return False
 
     def _gone(self, number: int, before: SocketState | None) -> None:
         if before is None:

@@ -38,8 +38,9 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         context = None if current.__suppress_context__ else current.__context__
+        members = getattr(current, "exceptions", ())
         candidates = (
-            *getattr(current, "exceptions", ()),
+            *(members if isinstance(members, (tuple, list)) else ()),
             *current.args,
             getattr(current, "reason", None),
             current.__cause__,

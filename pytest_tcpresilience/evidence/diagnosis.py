@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_tcpresilience.evidence.timeline import Event
-from pytest_tcpresilience.evidence.verdict import Observation
+from pytest_tcpresilience.evidence.verdict import Observation, gave_up
 
 TURN_ON = (
     "set SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT on the client's "
@@ -30,11 +30,13 @@ class Cause:
 
 def _last_look(seen: Observation) -> Event | None:
     """The witness's last look at a client's socket before the rescue touched it."""
+    begun = seen.hit.at if seen.hit else float("-inf")
     limit = seen.rescued_at if seen.rescued_at is not None else float("inf")
     looks = [
         event
         for event in seen.events
-        if event.kind in ("client_socket", "client_unanswered", "client_gone") and event.at < limit
+        if event.kind in ("client_socket", "client_unanswered", "client_gone")
+        and begun <= event.at < limit
     ]
     return looks[-1] if looks else None
 
@@ -52,7 +54,7 @@ def _stalled(seen: Observation) -> Cause | None:
 
 def _told_and_silent(seen: Observation) -> Cause | None:
     for event in seen.events:
-        if event.kind == "client_gone" and event["state"] == "established" and seen.hit:
+        if gave_up(event) and seen.hit and event.at >= seen.hit.at:
             since = event.at - seen.hit.at
             return Cause(
                 "told_but_silent",
@@ -120,12 +122,12 @@ def _probe_not_due(seen: Observation) -> Cause | None:
     look = _last_look(seen)
     if look is None or look["timer"] != "keepalive" or "expires" not in look.fields:
         return None
-    due = look["expires"]
-    probes = f"after {look['unanswered']} unanswered" if look["unanswered"] else "the first"
+    due = look.at + look["expires"] - (seen.hit.at if seen.hit else look.at)
+    count = look["unanswered"]
+    which = f"after {count} unanswered, the next probe" if count else "the first probe"
     return Cause(
         "keepalive_too_slow",
-        f"keepalive is on but slower than promised: {probes} probe, the next was due in "
-        f"{due:.2f} s",
+        f"keepalive is on but slower than promised: {which} was due {due:.1f} s after the fault",
         "lower TCP_KEEPIDLE, TCP_KEEPINTVL or TCP_KEEPCNT, or widen within=",
     )
 

@@ -94,43 +94,64 @@ class Observation:
         return str(self.hit["type"]) if self.hit else "the fault"
 
 
-def find_hit(events: tuple[Event, ...], judged: int, once: frozenset[str]) -> Event | None:
+def find_hit(
+    events: tuple[Event, ...], *, judged: int, begun: int, once: frozenset[str]
+) -> Event | None:
     """The first hit that a block could notice.
 
     :param judged: number of the last event that an earlier block has judged.
+    :param begun: number of the last event before the block.
     :param once: fault types that act once and then are over. One of them counts for one
         block; a fault that lasts counts for every block until it is lifted.
     """
-    lifted: dict[str, int] = {}
-    for event in events:
-        if event.kind == "toxic_removed":
-            lifted[event["toxic"]] = event.seq
+    lifted = {
+        event["toxic"] for event in events if event.kind == "toxic_removed" and event.seq <= begun
+    }
     for event in events:
         if event.kind != "fault_hit":
             continue
-        if event.seq > judged:
-            return event
-        ended = lifted.get(event["toxic"], 0) > event.seq and lifted[event["toxic"]] <= judged
-        if event["type"] not in once and not ended:
+        still_news = event.seq > judged if event["type"] in once else event["toxic"] not in lifted
+        if event.seq > begun or still_news:
             return event
     return None
+
+
+def gave_up(event: Event) -> bool:
+    """Whether the client's kernel gave its connection up.
+
+    An application that closes abruptly makes its socket vanish too, but the kernel never
+    gives up before something has gone unanswered.
+    """
+    return (
+        event.kind == "client_gone" and event["state"] == "established" and event["unanswered"] > 0
+    )
 
 
 def _witnessed_end(seen: Observation) -> Event | None:
-    """The client's kernel giving up, if that came before the client noticed."""
-    limit = (seen.noticed_at or float("inf")) + WITNESS_LAG_S
+    """The client's kernel giving up, if that is what the client noticed.
+
+    With the kernel's errno in hand that is certain. Without it, the end must have come
+    before the exception.
+    """
+    certain = seen.error is not None and seen.error.code in causes.DEAD
+    noticed_at = seen.noticed_at if seen.noticed_at is not None else float("inf")
+    limit = float("inf") if certain else noticed_at + WITNESS_LAG_S
+    # What came before the fault is an earlier block's.
+    begun = seen.hit.at if seen.hit else float("-inf")
     for event in seen.events:
-        if event.kind == "client_gone" and event.at <= limit and event["state"] == "established":
+        if gave_up(event) and begun <= event.at <= limit:
             return event
     return None
 
 
-def _by_timer(timer: str, unanswered: int, retries2: int) -> Mechanism:
-    if timer == "keepalive":
+def _by_timer(end: Event, retries2: int) -> Mechanism:
+    # While a timer's handler runs, the kernel shows that timer as off. So a last look from
+    # that moment is told by the data: keepalive does not run while any is unacknowledged.
+    if end["timer"] == "keepalive" or (end["timer"] == "off" and not end["unacknowledged"]):
         return Mechanism.KEEPALIVE
     # Retransmission ends by the user timeout or by tcp_retries2, and only the latter
     # leaves that many retransmissions behind.
-    limited = unanswered >= retries2
+    limited = end["unanswered"] >= retries2
     return Mechanism.RETRANSMISSION_LIMIT if limited else Mechanism.USER_TIMEOUT
 
 
@@ -141,7 +162,7 @@ def mechanism(seen: Observation) -> Mechanism:
     library that hides the errno cannot hide its socket.
     """
     error, end = seen.error, _witnessed_end(seen)
-    by_witness = _by_timer(end["timer"], end["unanswered"], seen.retries2) if end else None
+    by_witness = _by_timer(end, seen.retries2) if end else None
     code = error.code if error else None
     if code in causes.DEAD:
         return by_witness or Mechanism.KERNEL_TIMEOUT

@@ -167,7 +167,7 @@ class detects_break:
             own.append(Event(0, marked_at, "marked"))
         if self._lifeguard.interrupted_at is not None:
             own.append(Event(0, self._lifeguard.interrupted_at, "rescue_interrupt"))
-        hit = find_hit(log, self._link.judged, ONCE)
+        hit = find_hit(log, judged=self._link.judged, begun=self._lifeguard.begun, once=ONCE)
         idle_for = float(hit["idle_for"]) if hit else 0.0
         rescues = [
             event.at

@@ -94,6 +94,7 @@ class Unwinder:
         self._block = block
         self._with_line = block.f_lineno
         self._before: tuple[Any, Any] | None = None
+        self._failed: tuple[FrameType, int] | None = None
 
     def begin(self, frames: Iterable[FrameType]) -> None:
         """From the block's thread; again, if it was switched off meanwhile.
@@ -126,11 +127,20 @@ class Unwinder:
     def _trace(self, frame: FrameType, event: str, _arg: object) -> Any:
         if self._before is None:
             return None
-        # Leaving the block runs the line of the `with` statement.
-        leaving = frame is self._block and frame.f_lineno == self._with_line
-        if event == "line" and not leaving and self._on_behalf(frame):
+        if event == "exception":
+            self._failed = frame, frame.f_lineno
+        elif event == "line" and self._may_raise(frame):
             raise RescueInterrupt
         return self._trace
+
+    def _may_raise(self, frame: FrameType) -> bool:
+        # Leaving the block runs the line of the `with` statement.
+        leaving = frame is self._block and frame.f_lineno == self._with_line
+        # CPython 3.13 runs a line again that an exception has just been thrown into. Its
+        # own try would catch what is raised there; the except clause comes next.
+        again = self._failed == (frame, frame.f_lineno)
+        self._failed = None
+        return not leaving and not again and self._on_behalf(frame)
 
     def _on_behalf(self, frame: FrameType) -> bool:
         """Whether the frame runs for the block, and may be left at any line.

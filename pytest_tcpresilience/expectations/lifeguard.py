@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Between RST and refusal, and between refusal and the interrupt. Together with the
 # repeats they keep a client that never notices within 1 s of its window and slack.
-GRACE_S = 0.150
+GRACE_S = 0.100
 REPEAT_S = 0.050
 POLL_S = 15.0
 JOIN_S = 5.0
@@ -44,13 +44,14 @@ class Lifeguard:
         self._thread = threading.Thread(target=self._run, name="tcpresilience-lifeguard")
         # A daemon, so that a harness that fails here cannot keep pytest from ending.
         self._thread.daemon = True
+        self.begun = 0
         self.interrupted_at: float | None = None
         self.harness_error: HarnessError | None = None
 
     def start(self) -> None:
-        seen = self._link.last_seq()
-        self._link.start_watch(after_hit=self._after_hit, grace=GRACE_S, unhit=self._unhit)
-        self._seen = seen
+        self.begun = self._seen = self._link.start_watch(
+            after_hit=self._after_hit, grace=GRACE_S, unhit=self._unhit
+        )
         self._thread.start()
 
     def stop(self) -> None:

@@ -31,13 +31,16 @@ def shut_down_own(peers: Collection[Address]) -> int:
         except OSError:
             continue
         try:
-            with socket.socket(fileno=duplicate) as sock:
-                if sock.type == socket.SOCK_STREAM and sock.getpeername()[:2] in peers:
-                    sock.shutdown(socket.SHUT_RDWR)
-                    count += 1
+            sock = socket.socket(fileno=duplicate)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.close(duplicate)
+            os.close(duplicate)
+            continue
+        # The socket closes the duplicate, and nobody else may: the number can belong to
+        # another thread by then.
+        with sock, contextlib.suppress(OSError):
+            if sock.type == socket.SOCK_STREAM and sock.getpeername()[:2] in peers:
+                sock.shutdown(socket.SHUT_RDWR)
+                count += 1
     return count
 
 

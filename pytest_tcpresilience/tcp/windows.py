@@ -42,7 +42,7 @@ SCHEDULING_S = 0.100
 FIRST_RETRANSMISSION_S = 0.42
 # tcp_retries2 = 15 on loopback, n = 5, spread below 15 ms (924.6 s by the formula of
 # Documentation/networking/ip-sysctl.rst for an RTO of exactly 200 ms).
-RETRIES2_DEFAULT_S = 938.7
+RETRIES2_DEFAULT_S = 938.66
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ def unanswered_probes(keepalive: Keepalive, *, answered_probe: bool = False) -> 
     if not keepalive.user_timeout:
         return keepalive.probes
     first = first_probe_s(keepalive, answered_probe=answered_probe)
-    return max(1, math.ceil((keepalive.user_timeout - first) / keepalive.interval))
+    # As the kernel stores it: a fraction of a millisecond must not cost a probe.
+    user_timeout = keepalive.user_timeout_ms / 1000
+    return max(1, math.ceil((user_timeout - first) / keepalive.interval))
 
 
 def idle_window(keepalive: Keepalive, *, answered_probe: bool = False) -> Window:

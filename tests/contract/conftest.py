@@ -1,0 +1,161 @@
+"""Engines under contract, and what the tests need around them.
+
+Each test here runs once for each engine of ``ENGINES``; one process of each serves all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import pytest
+
+from pytest_tcpresilience.control import Engine
+from pytest_tcpresilience.errors import HarnessError
+from pytest_tcpresilience.link import Link, Upstream, join_address
+from pytest_tcpresilience.settings import Settings
+from tests.contract.peers import WAIT_S, Pair, RawServer
+from tests.contract.rawhttp import RawHttp
+from tests.servers import EchoServer
+
+ENGINES: dict[str, Callable[[], Engine]] = {"embedded": lambda: Engine(timeout_s=WAIT_S)}
+
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=list(ENGINES))
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = ENGINES[request.param]()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def http(engine: Engine) -> RawHttp:
+    return RawHttp(engine)
+
+
+@pytest.fixture
+def name() -> str:
+    """A proxy's name that no other test has."""
+    return f"contract-{next(_names)}"
+
+
+class ProxyFactory(Protocol):
+    def __call__(self, upstream: tuple[str, int], **fields: Any) -> dict[str, Any]:
+        """A proxy as the API shows it. ``fields`` go into the request's body."""
+        ...
+
+
+@pytest.fixture
+def proxy(engine: Engine) -> Iterator[ProxyFactory]:
+    """Factory of proxies, which end with the test."""
+    made: list[str] = []
+
+    def make(upstream: tuple[str, int], **fields: Any) -> dict[str, Any]:
+        body = {
+            "name": f"contract-{next(_names)}",
+            "listen": "127.0.0.1:0",
+            "upstream": join_address(*upstream),
+            **fields,
+        }
+        made.append(body["name"])
+        created: dict[str, Any] = engine.call("POST", "/proxies", body)
+        return created
+
+    yield make
+    for each in made:
+        with contextlib.suppress(HarnessError):  # the test has deleted it
+            engine.call("DELETE", f"/proxies/{quote(each, safe='')}")
+
+
+class LinkMaker(Protocol):
+    def __call__(self, upstream: tuple[str, int]) -> Link: ...
+
+
+@pytest.fixture
+def make_link(engine: Engine) -> Iterator[LinkMaker]:
+    """Factory of links on the engine under contract, on the upstream's address family."""
+    links: list[Link] = []
+
+    def make(upstream: tuple[str, int]) -> Link:
+        parsed = Upstream.parse(upstream)
+        link = Link(engine, f"contract-{next(_names)}", parsed, Settings(), upstream[0])
+        links.append(link)
+        return link
+
+    yield make
+    for link in links:
+        link.close()
+
+
+@pytest.fixture
+def server(loopback: str) -> Iterator[RawServer]:
+    """An upstream from which the test itself accepts, on each address family."""
+    server = RawServer(loopback)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server4() -> Iterator[RawServer]:
+    """The same, on IPv4 only: for tests to which the family makes no difference."""
+    server = RawServer("127.0.0.1")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def echo(loopback: str) -> Iterator[EchoServer]:
+    """An echoing upstream on each address family."""
+    server = EchoServer(loopback)
+    yield server
+    server.close()
+
+
+class Dialler(Protocol):
+    def __call__(self, address: tuple[str, int]) -> socket.socket: ...
+
+
+@pytest.fixture
+def dial() -> Iterator[Dialler]:
+    """Client sockets, closed after the test."""
+    socks: list[socket.socket] = []
+
+    def make(address: tuple[str, int]) -> socket.socket:
+        sock = socket.create_connection(address, timeout=WAIT_S)
+        socks.append(sock)
+        return sock
+
+    yield make
+    for sock in socks:
+        sock.close()
+
+
+class Connector(Protocol):
+    def __call__(self, link: Link, server: RawServer) -> Pair: ...
+
+
+@pytest.fixture
+def connect(dial: Dialler) -> Connector:
+    """Both ends of a new connection through a link, which has carried bytes both ways."""
+
+    def make(link: Link, server: RawServer) -> Pair:
+        client = dial((link.host, link.port))
+        pair = Pair(client, server.accept())
+        pair.exchange()
+        return pair
+
+    return make
+
+
+@pytest.fixture
+def side_by_side() -> Iterator[ThreadPoolExecutor]:
+    """Threads for waits that pass at the same time."""
+    with ThreadPoolExecutor(max_workers=128) as pool:
+        yield pool

@@ -1,0 +1,76 @@
+"""README says what the code says: its snippets are files that run, its tables are data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_tcpresilience.engine.toxics import TYPES
+from pytest_tcpresilience.evidence.timeline import SENTENCES
+from pytest_tcpresilience.faults import FAULTS
+from pytest_tcpresilience.settings import OPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs" / "engine-api.md").read_text()
+SNIPPETS = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", README, re.DOTALL)
+TABLES = dict(
+    re.findall(r"<!-- table: (\w+) -->\n.*?\| --- .*?\n(.*?)<!-- end", README + API, re.DOTALL)
+)
+
+
+def faults_table() -> str:
+    return "".join(
+        f"| `{row.name}` | {row.cause} | {row.kernel_sees} | {row.noticed_by} "
+        f"| {row.new_connections} |\n"
+        for row in FAULTS.values()
+    )
+
+
+def settings_table() -> str:
+    return "".join(
+        f"| `{option.flag}` | `{option.variable}` | `{option.ini}` | {option.default:g} "
+        f"| {option.help} |\n"
+        for option in OPTIONS
+    )
+
+
+def toxics_table() -> str:
+    rows = []
+    for name, kind in TYPES.items():
+        attributes = ", ".join(f"`{attribute}`" for attribute in kind.attributes)
+        below = "yes" if kind.below else "no"
+        rows.append(f"| `{name}` | {attributes} | {below} | {kind.summary} |\n")
+    return "".join(rows)
+
+
+WRITERS = {"faults": faults_table, "settings": settings_table, "toxics": toxics_table}
+
+
+def test_every_snippet_is_a_file() -> None:
+    assert README.count("```python") == len(SNIPPETS) >= 2
+
+
+@pytest.mark.parametrize(("path", "text"), SNIPPETS, ids=[path for path, _ in SNIPPETS])
+def test_a_snippet_is_its_file(path: str, text: str) -> None:
+    assert (ROOT / path).read_text() == text
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_table_is_the_code(name: str) -> None:
+    assert TABLES[name] == WRITERS[name]()
+
+
+def test_every_kind_of_event_is_documented() -> None:
+    own = {"rescue_interrupt", "error", "marked"}  # the test process's, not the engine's
+    assert {kind for kind in SENTENCES.keys() - own if f"`{kind}`" not in API} == set()
+
+
+def test_the_two_commands_are_those_of_ci() -> None:
+    commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
+    assert len(commands) == 2
+    ci = (ROOT / ".ci" / "run").read_text()
+    for command in commands:
+        assert command in ci

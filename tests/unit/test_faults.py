@@ -1,0 +1,217 @@
+"""The table of faults, and what a link refuses before the engine hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from pytest_tcpresilience import Fault, Link, UsageError
+from pytest_tcpresilience.control import Engine
+from pytest_tcpresilience.faults import FAULTS, ONCE, check_compatible
+from pytest_tcpresilience.link import Upstream
+from pytest_tcpresilience.settings import Settings
+
+
+class RecordingEngine:
+    """Stands in for the engine: answers as it does, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, Any]] = []
+        self.links: dict[str, tuple[str, int]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.alive = True
+        self.death_is_reported = False
+
+    def call(self, method: str, path: str, body: Any = None, **_: object) -> Any:
+        if method == "GET":
+            return self.events if "/events" in path else []
+        self.calls.append((method, path, body))
+        return {"listen": "127.0.0.1:4711"} if path == "/proxies" else None
+
+    @property
+    def toxics(self) -> list[dict[str, Any]]:
+        return [body for method, path, body in self.calls if path.endswith("/toxics")]
+
+
+@pytest.fixture
+def engine() -> RecordingEngine:
+    return RecordingEngine()
+
+
+@pytest.fixture
+def link(engine: RecordingEngine) -> Link:
+    return Link(cast(Engine, engine), "link-1", Upstream("localhost", 80), Settings(), "127.0.0.1")
+
+
+def test_each_row_is_complete() -> None:
+    for name, row in FAULTS.items():
+        assert row.name == name
+        assert all((row.cause, row.kernel_sees, row.noticed_by, row.new_connections))
+        assert set(row.excludes) <= FAULTS.keys()
+
+
+def test_what_acts_once() -> None:
+    assert {"reset", "hang_up"} == ONCE
+
+
+@pytest.mark.parametrize(
+    ("name", "in_force"),
+    [(name, other) for name, row in FAULTS.items() for other in row.excludes],
+)
+def test_faults_that_contradict(name: str, in_force: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} contradicts the {in_force} that is in") as caught:
+        check_compatible(name, ["elsewhere", in_force])
+    assert FAULTS[in_force].kernel_sees in caught.value.happened
+    assert f"lift the {in_force} first" in caught.value.advice
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_that_go_together(name: str) -> None:
+    check_compatible(name, [])
+    compatible = [other for other in FAULTS if other not in FAULTS[name].excludes]
+    assert compatible
+    check_compatible(name, compatible)
+
+
+def test_nothing_can_be_told_on_a_silent_link() -> None:
+    """Where no segment passes, neither RST nor FIN nor an ACK can."""
+    assert [name for name, row in FAULTS.items() if "silent_drop" not in row.excludes] == []
+
+
+Start = Callable[[Link], Fault]
+
+
+@pytest.mark.parametrize(
+    ("start", "body", "scheduled"),
+    [
+        pytest.param(
+            lambda link: link.silent_drop(),
+            {"type": "silent_drop", "attributes": {"when_idle": 0, "after": 0}},
+            False,
+            id="now",
+        ),
+        pytest.param(
+            lambda link: link.stall(when_idle=1.5),
+            {"type": "stall", "attributes": {"when_idle": 1500, "after": 0}},
+            True,
+            id="when-idle",
+        ),
+        pytest.param(
+            lambda link: link.reset(after=0.25),
+            {"type": "reset", "attributes": {"when_idle": 0, "after": 250}},
+            True,
+            id="after",
+        ),
+        pytest.param(
+            lambda link: link.time_out(2),
+            {"type": "time_out", "attributes": {"when_idle": 0, "timeout": 2000}},
+            False,
+            id="after-is-its-own",
+        ),
+        pytest.param(
+            lambda link: link.time_out(2, when_idle=1),
+            {"type": "time_out", "attributes": {"when_idle": 1000, "timeout": 2000}},
+            True,
+            id="its-own-and-scheduled",
+        ),
+    ],
+)
+def test_what_the_engine_is_asked(
+    link: Link, engine: RecordingEngine, start: Start, body: dict[str, Any], scheduled: bool
+) -> None:
+    fault = start(link)
+    assert engine.toxics == [{"name": f"{body['type']}-1", **body}]
+    assert (fault.name, fault.scheduled, fault.active) == (body["type"], scheduled, True)
+
+
+@pytest.mark.parametrize("value", [0, -1, -0.5, float("nan")])
+@pytest.mark.parametrize("schedule", ["when_idle", "after"])
+@pytest.mark.parametrize("name", [name for name, row in FAULTS.items() if not row.after_is_its_own])
+def test_a_bad_schedule(
+    link: Link, engine: RecordingEngine, name: str, schedule: str, value: float
+) -> None:
+    with pytest.raises(UsageError, match=f"{schedule}={value!r} is no time"):
+        getattr(link, name)(**{schedule: value})
+    assert engine.toxics == []
+
+
+@pytest.mark.parametrize("after", [0, -1, None])
+def test_time_out_wants_its_time(link: Link, engine: RecordingEngine, after: Any) -> None:
+    with pytest.raises(UsageError, match=r"after=.* is no time"):
+        link.time_out(after)
+    assert engine.toxics == []
+
+
+@pytest.mark.parametrize("name", [name for name, row in FAULTS.items() if not row.after_is_its_own])
+def test_two_schedules(link: Link, engine: RecordingEngine, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}: when_idle= and after= together"):
+        getattr(link, name)(when_idle=1, after=1)
+    assert engine.toxics == []
+
+
+def test_a_contradiction_on_a_link(link: Link, engine: RecordingEngine) -> None:
+    drop = link.silent_drop()
+    with pytest.raises(UsageError, match="reset contradicts the silent_drop"):
+        link.reset()
+    assert len(engine.toxics) == 1
+    drop.lift()
+    assert link.reset().name == "reset"
+
+
+def test_a_scheduled_fault_is_in_force_too(link: Link) -> None:
+    link.silent_drop(when_idle=60)
+    with pytest.raises(UsageError, match="silent_drop contradicts the silent_drop"):
+        link.silent_drop()
+
+
+def test_lifting_twice_does_nothing(link: Link, engine: RecordingEngine) -> None:
+    fault = link.stall()
+    with fault:
+        fault.lift()
+        fault.lift()
+    removals = [path for method, path, _ in engine.calls if method == "DELETE"]
+    assert removals == ["/proxies/link-1/toxics/stall-1"]
+    assert not fault.active
+
+
+def test_what_has_acted_once_cannot_be_lifted(link: Link, engine: RecordingEngine) -> None:
+    fault = link.reset()
+    engine.events = [{"seq": 1, "at": 1.0, "kind": "fault_hit", "toxic": "reset-1"}]
+    assert not fault.active
+    assert fault.hit_at == 1.0
+    with pytest.raises(UsageError, match="a reset cannot be lifted") as caught:
+        fault.lift()
+    assert caught.value.expected == "a fault that lasts: silent_drop, stall, time_out"
+
+
+def test_a_scheduled_fault_that_never_hit_fails_the_test(link: Link) -> None:
+    link.stall(when_idle=60)
+    with pytest.raises(UsageError, match="the scheduled stall never hit"):
+        link.close()
+
+
+@pytest.mark.parametrize(
+    ("start", "test_failed"),
+    [
+        pytest.param(lambda link: link.stall(when_idle=60), True, id="the-test-failed-anyway"),
+        pytest.param(lambda link: link.stall(), False, id="not-scheduled"),
+        pytest.param(lambda link: link.stall(when_idle=60).lift(), False, id="called-off"),
+    ],
+)
+def test_a_link_that_ends_without_news(
+    link: Link, engine: RecordingEngine, start: Callable[[Link], None], test_failed: bool
+) -> None:
+    start(link)
+    link.close(test_failed=test_failed)
+    assert link.ended
+    assert engine.calls[-1] == ("DELETE", "/proxies/link-1", None)
+
+
+def test_a_link_that_has_ended(link: Link) -> None:
+    link.close()
+    with pytest.raises(UsageError, match="link-1 has ended"):
+        link.stall()
+    with pytest.raises(UsageError, match="make a link in each test"):
+        _ = link.events

@@ -1,0 +1,124 @@
+"""The front door: its names, what it costs to open, and tables that must not drift apart."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import pytest_tcpresilience
+from pytest_tcpresilience import Link
+from pytest_tcpresilience.engine import strikes, toxics
+from pytest_tcpresilience.faults import FAULTS
+from pytest_tcpresilience.kernel import capabilities
+
+PACKAGE = "pytest_tcpresilience"
+
+
+def _fresh(code: str) -> str:
+    """What ``code`` prints in an interpreter that has imported nothing yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", pytest_tcpresilience.__all__)
+def test_every_public_name_resolves(name: str) -> None:
+    value = getattr(pytest_tcpresilience, name)
+    assert name == "__version__" or value.__name__ == name
+    assert name in dir(pytest_tcpresilience)
+
+
+def test_the_list_of_public_names_is_what_there_is() -> None:
+    ours = {
+        name
+        for name, value in vars(pytest_tcpresilience).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith(PACKAGE)
+    }
+    assert sorted({*ours, *pytest_tcpresilience._LAZY, "__version__"}) == sorted(
+        pytest_tcpresilience.__all__
+    )
+    assert len(set(pytest_tcpresilience.__all__)) == len(pytest_tcpresilience.__all__)
+
+
+@pytest.mark.parametrize(("name", "module"), pytest_tcpresilience._LAZY.items())
+def test_a_lazy_name_is_the_modules_own(name: str, module: str) -> None:
+    found = getattr(importlib.import_module(module), name)
+    assert getattr(pytest_tcpresilience, name) is found
+
+
+def test_another_name_does_not_exist() -> None:
+    with pytest.raises(AttributeError, match=f"module '{PACKAGE}' has no attribute 'nonsense'"):
+        _ = pytest_tcpresilience.nonsense
+
+
+@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.plugin"])
+def test_importing_it_is_cheap(module: str) -> None:
+    """It is loaded in every run of pytest, whether a test wants a link or not."""
+    heavy = "trio", "toxiproxy", "urllib3", "requests", "h11"
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    assert _fresh(code) == "[]"
+
+
+def test_a_name_is_imported_when_it_is_used() -> None:
+    code = (
+        f"import sys, {PACKAGE} as p; before = '{PACKAGE}.link' in sys.modules; "
+        f"p.Link; print(before, '{PACKAGE}.link' in sys.modules)"
+    )
+    assert _fresh(code) == "False True"
+
+
+def test_the_package_is_typed() -> None:
+    assert importlib.resources.files(PACKAGE).joinpath("py.typed").is_file()
+
+
+def test_the_version_is_one() -> None:
+    assert pytest_tcpresilience.__version__ == importlib.metadata.version("pytest-tcpresilience")
+
+
+# --- one table of faults -----------------------------------------------------------------
+
+METHODS = {
+    name: inspect.signature(method)
+    for name, method in inspect.getmembers(Link, inspect.isfunction)
+    if not name.startswith("_") and inspect.signature(method).return_annotation == "Fault"
+}
+
+
+def test_each_fault_is_a_method_of_a_link() -> None:
+    assert METHODS.keys() == FAULTS.keys()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_can_be_scheduled(name: str) -> None:
+    parameters = METHODS[name].parameters
+    assert parameters.keys() == {"self", "when_idle", "after"}
+    required = parameters["after"].default is inspect.Parameter.empty
+    assert required is FAULTS[name].after_is_its_own
+    assert getattr(Link, name).__doc__
+
+
+def test_each_fault_is_a_toxic_below_the_byte_stream() -> None:
+    below = {name: kind for name, kind in toxics.TYPES.items() if kind.below}
+    assert below.keys() == FAULTS.keys() == strikes.STRIKES.keys()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_and_its_toxic_agree(name: str) -> None:
+    fault, kind = FAULTS[name], toxics.TYPES[name]
+    assert fault.once is kind.once
+    assert fault.needs_linux is ("silence" in kind.needs)
+    assert ("timeout" in kind.attributes) is fault.after_is_its_own
+    assert kind.summary
+
+
+def test_what_a_toxic_needs_is_probed() -> None:
+    needed = {need for kind in toxics.TYPES.values() for need in kind.needs}
+    assert needed <= capabilities.RECIPES.keys()
+    assert capabilities.INTERFACES.keys() == capabilities.RECIPES.keys()

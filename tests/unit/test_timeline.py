@@ -1,0 +1,114 @@
+"""Events on one clock, and how they read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_tcpresilience.evidence.timeline import SENTENCES, Event, merge, render
+
+LOOK = {"state": "established", "unanswered": 0, "unacknowledged": 0, "expires": 0.5}
+
+# One row at least for each kind: fields, and the line that a reader sees.
+LINES: list[tuple[str, dict[str, Any], str]] = [
+    ("opened", {"connection": 1, "client": ["::1", 9]}, "connection 1: opened by ::1 port 9"),
+    ("connected", {"connection": 2}, "connection 2: upstream answered"),
+    ("upstream_failed", {"error": "refused"}, "upstream failed: refused; the client was reset"),
+    ("accept_failed", {"error": "EMFILE"}, "the engine cannot accept: EMFILE"),
+    ("internal_error", {"error": "oh"}, "the engine made a mistake: oh"),
+    ("closed", {"how": "hang_up", "by": "client"}, "closed, hang up by the client"),
+    ("closed", {"how": "reset", "by": "upstream"}, "closed, reset by the upstream"),
+    ("closed", {"how": "error", "errno": "ETIMEDOUT"}, "closed, error (ETIMEDOUT)"),
+    ("toxic_added", {"type": "stall"}, "stall armed"),
+    ("toxic_removed", {"type": "stall"}, "stall lifted"),
+    (
+        "fault_hit",
+        {"connection": 1, "type": "stall", "idle_for": 1.5},
+        "connection 1: stall hit, 1.50 s after the last byte",
+    ),
+    ("fault_active", {"type": "stall", "connections": 0}, "stall acts on 0 connection(s)"),
+    (
+        "client_socket",
+        {**LOOK, "timer": "off"},
+        "client's socket is established: no timer runs (SO_KEEPALIVE is off)",
+    ),
+    (
+        "client_socket",
+        {**LOOK, "timer": "keepalive"},
+        "client's socket is established: keepalive timer, fires in 0.50 s",
+    ),
+    (
+        "client_socket",
+        {**LOOK, "timer": "retransmit", "unacknowledged": 7},
+        "client's socket is established: 7 bytes unacknowledged, retransmission timer",
+    ),
+    (
+        "client_socket",
+        {**LOOK, "timer": "persist"},
+        "client's socket is established: persist timer",
+    ),
+    ("client_unanswered", {"timer": "keepalive", "unanswered": 2}, "keepalive 2 went unanswered"),
+    (
+        "client_gone",
+        {**LOOK, "timer": "keepalive", "unanswered": 2},
+        "the client's kernel gave the connection up (timer: keepalive, 2 unanswered)",
+    ),
+    ("witness_unavailable", {"error": "no"}, "the client's socket cannot be followed: no"),
+    ("rescue_reset", {}, "rescue: RST on all connections of the link"),
+    ("rescue_refuse", {}, "rescue: RST again, and new connections refused"),
+    ("rescue_interrupt", {}, "rescue: the block was interrupted"),
+    ("watch_ended", {}, "the block ended"),
+    ("error", {"error": "OSError"}, "the block raised OSError"),
+    ("marked", {}, "detection.mark() was called"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "line"), LINES)
+def test_how_an_event_reads(kind: str, fields: dict[str, Any], line: str) -> None:
+    assert Event(1, 0.0, kind, fields).describe() == line
+
+
+def test_every_kind_is_read_here() -> None:
+    assert {kind for kind, _, _ in LINES} == SENTENCES.keys()
+
+
+def test_an_unknown_kind_is_shown_as_it_is() -> None:
+    assert Event(1, 0.0, "novelty", {"a": 1}).describe() == "novelty {'a': 1}"
+
+
+def test_from_json() -> None:
+    event = Event.from_json({"seq": 3, "at": 1.5, "kind": "opened", "connection": 2})
+    assert event == Event(3, 1.5, "opened", {"connection": 2})
+    assert event["connection"] == 2
+    assert event.get("absent") is None
+    assert event.get("absent", 7) == 7
+    with pytest.raises(KeyError, match="absent"):
+        event["absent"]
+
+
+def test_merge_is_by_time_and_then_by_number() -> None:
+    engine = [Event(1, 1.0, "a"), Event(2, 3.0, "c"), Event(3, 3.0, "d")]
+    own = [Event(0, 2.0, "b"), Event(0, 4.0, "e")]
+    assert [event.kind for event in merge(own, engine)] == ["a", "b", "c", "d", "e"]
+    assert [event.kind for event in merge(reversed(engine))] == ["a", "c", "d"]
+    assert merge() == ()
+
+
+def test_times_are_relative_to_the_origin() -> None:
+    events = [Event(1, 9.5, "connected"), Event(2, 112.25, "watch_ended")]
+    assert render(events, 10.0) == ("   -0.500 s  upstream answered\n +102.250 s  the block ended")
+
+
+@pytest.mark.parametrize("most", [4, 5])
+def test_the_middle_goes_when_there_are_many(most: int) -> None:
+    events = [Event(seq, float(seq), "error", {"error": f"E{seq}"}) for seq in range(10)]
+    lines = render(events, 0.0, most=most).splitlines()
+    assert [line.split()[-1] for line in lines if "raised" in line] == ["E0", "E1", "E8", "E9"]
+    assert lines[2].strip() == "… 6 more …"
+
+
+def test_nothing_goes_when_there_are_few() -> None:
+    events = [Event(seq, float(seq), "connected") for seq in range(25)]
+    assert len(render(events, 0.0).splitlines()) == 25
+    assert "more" not in render(events, 0.0)

@@ -1,0 +1,218 @@
+"""The catalogue of toxics, and what becomes of a chunk."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_tcpresilience.engine import errors
+from pytest_tcpresilience.engine.errors import ApiError
+from pytest_tcpresilience.engine.toxics import (
+    TYPES,
+    Chunk,
+    Drop,
+    Forward,
+    Toxic,
+    Verdict,
+    Wait,
+    create,
+    decide,
+    delay_s,
+    stamp,
+    update,
+)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_least_that_makes_a_toxic(kind: str) -> None:
+    toxic = create({"type": kind})
+    assert toxic == Toxic(f"{kind}_downstream", kind, "downstream", 1.0, TYPES[kind].attributes)
+    assert toxic.kind is TYPES[kind]
+    assert set(toxic.attributes.values()) == {0}
+
+
+def test_a_toxic_as_toxiproxy_writes_it() -> None:
+    toxic = create(
+        {
+            "type": "latency",
+            "name": "slow",
+            "stream": "upstream",
+            "toxicity": 0.5,
+            "attributes": {"latency": 100, "unknown": "ignored"},
+        }
+    )
+    assert json.dumps(toxic.document()) == (
+        '{"attributes": {"latency": 100, "jitter": 0}, "name": "slow", "type": "latency", '
+        '"stream": "upstream", "toxicity": 0.5}'
+    )
+    assert json.dumps(create({"type": "stall"}).document()["toxicity"]) == "1"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param({}, "invalid toxic type", id="no-type"),
+        pytest.param({"type": "nonsense"}, "invalid toxic type", id="unknown-type"),
+        pytest.param({"type": ["stall"]}, "invalid toxic type", id="type-no-string"),
+        pytest.param(
+            {"type": "stall", "stream": "sideways"},
+            "stream was invalid, can be either upstream or downstream",
+            id="stream",
+        ),
+        pytest.param(
+            {"type": "stall", "name": 1}, "bad request body: json: name must be a string", id="name"
+        ),
+        pytest.param(
+            {"type": "stall", "toxicity": "1"},
+            "bad request body: json: cannot unmarshal into field toxicity: a number is wanted",
+            id="toxicity-no-number",
+        ),
+        pytest.param(
+            {"type": "stall", "attributes": []},
+            "bad request body: json: attributes must be an object",
+            id="attributes-no-object",
+        ),
+        pytest.param(
+            {"type": "stall", "attributes": {"after": True}},
+            "bad request body: json: cannot unmarshal into field attributes.after: "
+            "a number is wanted",
+            id="attribute-no-number",
+        ),
+        pytest.param(
+            {"type": "stall", "attributes": {"after": -1}},
+            "attribute after must be a whole number of at least 0",
+            id="attribute-negative",
+        ),
+        pytest.param(
+            {"type": "stall", "attributes": {"after": 1.5}},
+            "attribute after must be a whole number of at least 0",
+            id="attribute-fraction",
+        ),
+        pytest.param(
+            {"type": "stall", "attributes": {"after": 1, "when_idle": 1}},
+            "a toxic is scheduled by when_idle or by after, not by both",
+            id="two-schedules",
+        ),
+    ],
+)
+def test_what_is_refused(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        create(body)
+    assert (caught.value.message, caught.value.status) == (message, 400)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+def test_a_number_that_json_lets_through(number: str) -> None:
+    """Python's parser takes more than JSON knows, and none of it may reach a timer."""
+    for text in (
+        f'{{"type": "latency", "attributes": {{"latency": {number}}}}}',
+        f'{{"type": "latency", "toxicity": {number}}}',
+    ):
+        with pytest.raises(ApiError, match="a number is wanted"):
+            create(json.loads(text))
+
+
+@pytest.mark.parametrize(("given_", "kept"), [(-1, 0.0), (0, 0.0), (0.25, 0.25), (7, 1.0)])
+def test_toxicity_is_a_share(given_: float, kept: float) -> None:
+    assert create({"type": "latency", "toxicity": given_}).toxicity == kept
+
+
+def test_an_update_keeps_what_is_not_given() -> None:
+    toxic = create({"type": "latency", "attributes": {"latency": 5, "jitter": 2}, "toxicity": 0.5})
+    changed = update(toxic, {"attributes": {"jitter": 3}, "type": "stall", "name": "other"})
+    assert changed == Toxic(
+        "latency_downstream", "latency", "downstream", 0.5, {"latency": 5, "jitter": 3}
+    )
+    assert update(toxic, {"toxicity": 1}).attributes == toxic.attributes
+    assert update(toxic, {"toxicity": 1}).toxicity == 1.0
+
+
+@pytest.mark.parametrize(
+    ("error", "body"),
+    [
+        (errors.missing_field("name"), ("missing required field: name", 400)),
+        (errors.proxy_exists(), ("proxy already exists", 409)),
+        (errors.proxy_not_found(), ("proxy not found", 404)),
+        (errors.toxic_exists(), ("toxic already exists", 409)),
+        (errors.toxic_not_found(), ("toxic not found", 404)),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_refusals_as_toxiproxy_writes_them(error: ApiError, body: tuple[str, int]) -> None:
+    message, status = body
+    assert error.body() == f'{{"error":"{message}","status":{status}}}\n'.encode()
+
+
+# --- what becomes of a chunk -------------------------------------------------------------
+
+LATENCY = create({"type": "latency", "attributes": {"latency": 100}})
+JITTER = create({"type": "latency", "attributes": {"latency": 100, "jitter": 50}})
+WILD = create({"type": "latency", "attributes": {"latency": 10, "jitter": 500}})
+TIMEOUT = create({"type": "timeout"})
+RESET_PEER = create({"type": "reset_peer"})
+
+
+@pytest.mark.parametrize(
+    ("toxics", "luck", "delay"),
+    [
+        pytest.param((), 1.0, 0.0, id="none"),
+        pytest.param((LATENCY,), 1.0, 0.1, id="one"),
+        pytest.param((LATENCY, LATENCY), 0.0, 0.2, id="they-add-up"),
+        pytest.param((JITTER,), -1.0, 0.05, id="least"),
+        pytest.param((JITTER,), 1.0, 0.15, id="most"),
+        pytest.param((WILD, LATENCY), -1.0, 0.1, id="never-negative"),
+        pytest.param((TIMEOUT, LATENCY), 0.0, 0.1, id="others-add-nothing"),
+    ],
+)
+def test_delays(toxics: Iterable[Toxic], luck: float, delay: float) -> None:
+    assert delay_s(toxics, luck) == pytest.approx(delay)
+
+
+@pytest.mark.parametrize(
+    ("toxics", "data", "now", "verdict"),
+    [
+        pytest.param((), b"x", 10.0, Forward(), id="nothing-in-the-way"),
+        pytest.param((), b"", 10.0, Forward(), id="the-end-passes"),
+        pytest.param((LATENCY,), b"x", 10.0, Wait(10.1), id="held"),
+        pytest.param((LATENCY,), b"x", 10.1, Forward(), id="held-long-enough"),
+        pytest.param((LATENCY,), b"", 10.0, Wait(10.1), id="the-end-is-held-too"),
+        pytest.param((TIMEOUT,), b"x", 10.0, Drop(), id="timeout-drops"),
+        pytest.param((RESET_PEER,), b"x", 10.0, Wait(float("inf")), id="reset-peer-holds"),
+        pytest.param((TIMEOUT,), b"", 10.0, Wait(float("inf")), id="timeout-holds-the-end"),
+        pytest.param((LATENCY, TIMEOUT), b"x", 10.0, Drop(), id="dropping-before-holding"),
+    ],
+)
+def test_what_becomes_of_a_chunk(
+    toxics: Iterable[Toxic], data: bytes, now: float, verdict: Verdict
+) -> None:
+    assert decide(toxics, Chunk(data, at=10.0), now) == verdict
+
+
+def test_a_chunk_is_stamped_once() -> None:
+    chunk = stamp(b"x", 10.0, random.Random(1))
+    assert (chunk.data, chunk.at) == (b"x", 10.0)
+    assert chunk == stamp(b"x", 10.0, random.Random(1))
+    lucks = [stamp(b"x", 0.0, random.Random(seed)).luck for seed in range(50)]
+    assert -1 <= min(lucks) < -0.5 < 0.5 < max(lucks) <= 1
+
+
+@given(
+    st.lists(st.sampled_from([LATENCY, JITTER, WILD])),
+    st.floats(-1, 1),
+    st.floats(0, 1e6),
+)
+def test_a_wait_ends_in_sending(toxics: list[Toxic], luck: float, at: float) -> None:
+    chunk = Chunk(b"x", at, luck)
+    first = decide(toxics, chunk, at)
+    if isinstance(first, Wait):
+        assert first.until > at
+        assert decide(toxics, chunk, first.until) == Forward()
+    else:
+        assert first == Forward()
+        assert at + delay_s(toxics, luck) == at
