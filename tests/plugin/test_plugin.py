@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from typing import Any
 
 import pytest
 
@@ -251,7 +252,7 @@ SPY = """
 """
 
 
-def spied(inner: Inner, source: str) -> list[object]:
+def spied(inner: Inner, source: str) -> list[Any]:
     """What a session has started and imported, at its end. Only a new process can tell."""
     inner.pytester.makeconftest(SPY.format(heavy=HEAVY))
     result = inner.run_subprocess(source)

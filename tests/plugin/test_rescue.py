@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from pytest_tcpresilience import ExpectationFailed, Link, LinkFactory, detects_break
+from tests.servers import EchoServer
 
 WITHIN_S = 0.4
 SLACK_S = 0.2
@@ -39,7 +40,7 @@ def _collected() -> Iterator[None]:
 
 
 @pytest.fixture
-def link(tcp_link: LinkFactory, echo_server) -> Link:
+def link(tcp_link: LinkFactory, echo_server: EchoServer) -> Link:
     return tcp_link(echo_server.address)
 
 
@@ -161,7 +162,7 @@ def test_asyncio_a_read_is_woken(link: Link) -> None:
 
 
 @pytest.mark.parametrize("swallow", [OSError, Exception, BaseException])
-def test_asyncio_a_client_that_retries_for_ever(link: Link, swallow) -> None:
+def test_asyncio_a_client_that_retries_for_ever(link: Link, swallow: type[BaseException]) -> None:
     async def main() -> None:
         _pair = await aio_connect(link)
         with detects_break(link, within=WITHIN_S):
@@ -201,7 +202,7 @@ def test_trio_a_read_is_woken(link: Link) -> None:
 
 
 @pytest.mark.parametrize("swallow", [OSError, Exception, BaseException])
-def test_trio_a_client_that_retries_for_ever(link: Link, swallow) -> None:
+def test_trio_a_client_that_retries_for_ever(link: Link, swallow: type[BaseException]) -> None:
     async def main() -> None:
         _stream = await trio.open_tcp_stream(link.host, link.port)
         with detects_break(link, within=WITHIN_S):

@@ -15,7 +15,7 @@ import trio
 from pytest_tcpresilience.evidence.causes import DEAD, REFUSED, RESET, chain, facts, leaves
 
 if sys.version_info < (3, 11):
-    from exceptiongroup import ExceptionGroup
+    from exceptiongroup import ExceptionGroup  # trio brings it
 
 
 class LibraryError(Exception):
@@ -58,7 +58,8 @@ def by_argument(inner: BaseException) -> Exception:
 
 def by_group(inner: BaseException) -> Exception:
     assert isinstance(inner, Exception)
-    return ExceptionGroup("lost", [LibraryError("first"), inner])
+    group: Exception = ExceptionGroup("lost", [LibraryError("first"), inner])
+    return group
 
 
 WRAPPERS = [by_cause, by_context, by_reason, by_argument, by_group]
