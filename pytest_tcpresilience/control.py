@@ -78,9 +78,15 @@ class Engine:
     # --- process -------------------------------------------------------------------------
 
     def _listen(self) -> socket.socket:
+        listener: socket.socket | None = None
         try:
-            return socket.create_server(("127.0.0.1", 0))
+            listener = socket.create_server(("127.0.0.1", 0))
+            # Where the interface is down, binding works and only connecting fails.
+            socket.create_connection(listener.getsockname(), timeout=1.0).close()
+            return listener
         except OSError as error:
+            if listener is not None:
+                listener.close()
             raise HarnessError(
                 "the engine cannot start: no loopback",
                 expected="a listening socket on 127.0.0.1",

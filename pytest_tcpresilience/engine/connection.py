@@ -348,8 +348,15 @@ class Connection:
 
 
 def new_leg(sock: socket.socket) -> Leg:
-    """The client's leg from an accepted socket. ENOTCONN when it has gone again."""
-    peer = str(sock.getpeername()[0])
+    """The client's leg from an accepted socket.
+
+    :raises OSError: ENOTCONN when it has gone again; ``sock`` is closed then.
+    """
+    try:
+        peer = str(sock.getpeername()[0])
+    except OSError:
+        sock.close()
+        raise
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Leg("client", sock, peer)

@@ -310,7 +310,7 @@ class Proxy:
     async def _strike(self, active: Active) -> None:
         """Take hold of the link and of all its connections."""
         async with self._striking:
-            if active.toxic.name not in self.toxics:
+            if self.toxics.get(active.toxic.name) is not active:
                 return  # removed while this waited for its turn
             active.struck_at = time.monotonic()
             if active.toxic.type == "silent_drop":

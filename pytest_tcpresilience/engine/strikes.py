@@ -55,7 +55,7 @@ async def _silence(active: Active, connection: Connection) -> None:
     hit = await connection.silence(active.toxic.name)
     if hit is None:
         return
-    if active.toxic.name not in connection.proxy.toxics:
+    if connection.proxy.toxics.get(active.toxic.name) is not active:
         connection.heal(active.toxic.name)  # removed while the connection settled
         return
     _record(active, connection, hit)

@@ -280,3 +280,16 @@ def test_a_machine_without_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         Engine(timeout_s=WAIT_S)
     assert "Cannot assign requested address" in caught.value.happened
     assert "loopback interface" in caught.value.advice
+
+
+def test_an_engine_without_a_loopback_interface() -> None:
+    """In a network namespace of its own, whose loopback interface is down."""
+    namespace = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine does not allow network namespaces")
+    program = "from pytest_tcpresilience.control import Engine; Engine(5.0)"
+    run = subprocess.run(
+        [*namespace, sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+    )
+    assert "HarnessError: the engine cannot start: no loopback" in run.stderr
+    assert "ip link set lo up" in run.stderr
