@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import urllib3
     from toxiproxy import Toxiproxy
 
+POSIX = os.name == "posix"
 LAST_WORDS_BYTES = 4000
 # An engine that was told to end has nothing to finish; this is for a loaded machine.
 STOP_TIMEOUT_S = 5.0
@@ -96,6 +97,13 @@ class Engine:
             ) from error
 
     def _spawn(self, listener: socket.socket) -> subprocess.Popen[bytes]:
+        if not POSIX:
+            raise HarnessError(
+                "the engine cannot start: it needs a POSIX system",
+                expected="Linux, or a system that hands listening sockets to a new process",
+                happened=f"this is {sys.platform}",
+                advice="run these tests on Linux; WSL2 will do",
+            )
         home = str(Path(__file__).resolve().parents[1])
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}
         try:

@@ -31,6 +31,8 @@ async def _until_input_ends() -> None:
 
 
 async def _until_parent_ends(parent: int) -> None:
+    if sys.platform != "linux":
+        await trio.sleep_forever()  # no pidfd there; the pipe has to do
     try:
         descriptor = os.pidfd_open(parent)
     except OSError as error:

@@ -163,7 +163,7 @@ class Unwinder:
 # A real-time signal that nobody uses: SIGALRM is pytest-timeout's, SIGUSR1 and 2 are
 # applications'. The handler stays installed, because a signal that arrives after its
 # default action came back would end the process.
-INTERRUPT_SIGNAL = getattr(signal, "SIGRTMAX", 64) - 3
+INTERRUPT_SIGNAL = signal.SIGRTMAX - 3 if sys.platform == "linux" else getattr(signal, "SIGUSR2", 0)
 # Interrupts that a client may swallow before it is unwound by force.
 SWALLOWED_MOST = 2
 

@@ -7,7 +7,7 @@ beyond loopback, and leaves nothing behind.
 
 from __future__ import annotations
 
-import os
+import platform
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -203,5 +203,4 @@ def probe() -> Capabilities:
 
 def kernel_name() -> str:
     """System and release, as the header of a run shows them."""
-    system = os.uname()
-    return f"{system.sysname} {system.release.partition('-')[0]}"
+    return f"{platform.system()} {platform.release().partition('-')[0]}"

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import socket
 import struct
 import sys
@@ -73,6 +72,8 @@ def acknowledge_now(sock: socket.socket) -> None:
 
 def unacknowledged(sock: socket.socket) -> int:
     """Bytes that were written to ``sock`` and that the peer has not acknowledged."""
+    import fcntl  # POSIX only; the plugin is loaded on every platform
+
     answer = fcntl.ioctl(sock.fileno(), SIOCOUTQ, b"\0\0\0\0")
     return int.from_bytes(answer, sys.byteorder, signed=True)
 

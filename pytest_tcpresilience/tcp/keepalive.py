@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import socket
+import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,11 +20,12 @@ MAX_IDLE_S = 32767
 MAX_INTERVAL_S = 32767
 MAX_PROBES = 127
 
-# uapi/linux/tcp.h; Python has the first three only where the platform does.
-TCP_KEEPIDLE = 4
-TCP_KEEPINTVL = 5
-TCP_KEEPCNT = 6
-TCP_USER_TIMEOUT = 18
+# Python names what the platform has: macOS calls the idle time TCP_KEEPALIVE, and only
+# Linux has a user timeout. The numbers behind are Linux's (uapi/linux/tcp.h).
+TCP_KEEPIDLE: int = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 4))
+TCP_KEEPINTVL: int = getattr(socket, "TCP_KEEPINTVL", 5)
+TCP_KEEPCNT: int = getattr(socket, "TCP_KEEPCNT", 6)
+TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 class HasSockopts(Protocol):
@@ -115,7 +117,9 @@ class Keepalive:
                 idle=read(socket.IPPROTO_TCP, TCP_KEEPIDLE),
                 interval=read(socket.IPPROTO_TCP, TCP_KEEPINTVL),
                 probes=read(socket.IPPROTO_TCP, TCP_KEEPCNT),
-                user_timeout=read(socket.IPPROTO_TCP, TCP_USER_TIMEOUT) / 1000,
+                user_timeout=0.0
+                if TCP_USER_TIMEOUT is None
+                else read(socket.IPPROTO_TCP, TCP_USER_TIMEOUT) / 1000,
                 enabled=bool(read(socket.SOL_SOCKET, socket.SO_KEEPALIVE)),
             )
         except (AttributeError, TypeError, OSError) as error:
@@ -132,7 +136,10 @@ class Keepalive:
         return round(self.user_timeout * 1000)
 
     def socket_options(self) -> list[tuple[int, int, int]]:
-        """``(level, option, value)`` triples, as urllib3, httpcore and others take them."""
+        """``(level, option, value)`` triples, as urllib3, httpcore and others take them.
+
+        :raises UsageError: for a user timeout where the platform has none.
+        """
         options = [
             (socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(self.enabled)),
             (socket.IPPROTO_TCP, TCP_KEEPIDLE, self.idle),
@@ -140,6 +147,13 @@ class Keepalive:
             (socket.IPPROTO_TCP, TCP_KEEPCNT, self.probes),
         ]
         if self.user_timeout:
+            if TCP_USER_TIMEOUT is None:
+                raise UsageError(
+                    "this platform has no TCP_USER_TIMEOUT",
+                    expected="Linux, for a Keepalive with a user timeout",
+                    happened=f"user_timeout={self.user_timeout:g} on {sys.platform}",
+                    advice="leave user_timeout out",
+                )
             options.append((socket.IPPROTO_TCP, TCP_USER_TIMEOUT, self.user_timeout_ms))
         return options
 

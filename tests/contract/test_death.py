@@ -293,3 +293,9 @@ def test_an_engine_without_a_loopback_interface() -> None:
     )
     assert "HarnessError: the engine cannot start: no loopback" in run.stderr
     assert "ip link set lo up" in run.stderr
+
+
+def test_a_system_that_is_not_posix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "POSIX", False)
+    with pytest.raises(HarnessError, match="it needs a POSIX system"):
+        Engine(5.0)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_tcpresilience import Keepalive, UsageError
+from pytest_tcpresilience.tcp import keepalive as keepalive_module
 
 
 @pytest.mark.parametrize(
@@ -153,3 +154,12 @@ def test_it_is_a_value() -> None:
     keepalive = Keepalive(7, 8, 9, user_timeout=1.5)
     assert pickle.loads(pickle.dumps(keepalive)) == keepalive
     assert len({keepalive, Keepalive(7, 8, 9, user_timeout=1.5)}) == 1
+
+
+def test_a_platform_without_a_user_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepalive_module, "TCP_USER_TIMEOUT", None)
+    with pytest.raises(UsageError, match="this platform has no TCP_USER_TIMEOUT"):
+        Keepalive(1, 1, 1, user_timeout=1.0).socket_options()
+    with socket.socket() as sock:
+        Keepalive(1, 1, 1).apply(sock)
+        assert Keepalive.from_socket(sock) == Keepalive(1, 1, 1)
