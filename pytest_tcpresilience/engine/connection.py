@@ -226,6 +226,11 @@ class Connection:
         for pump in self._pumps.values():
             pump.wake()
 
+    def forget(self, name: str) -> None:
+        """A stream toxic was removed."""
+        for pump in self._pumps.values():
+            pump.forget(name)
+
     def hold(self, name: str) -> None:
         """Let nothing cross; ``name`` is what :meth:`release` wants."""
         self._holds.add(name)

@@ -12,6 +12,7 @@ again once the queue is empty and the writer is not in the middle of a chunk.
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import time
 from collections import deque
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.engine.connection import Connection
 
 READ_SIZE = 128 * 1024
-# What a toxic may hold back before the sender feels it. A delay of 1 s at 100 MB/s fills
-# more than this; the sender is then slowed, as by a full pipe.
-QUEUE_LIMIT = 16 * 1024 * 1024
 
 Side = Literal["client", "upstream"]
 
@@ -59,6 +57,9 @@ class Pump:
         self._sink = sink
         self._queue: deque[toxics.Chunk] = deque()
         self._queued = 0
+        self._flow = toxics.Flow()
+        # One for each direction: what one of them carries does not change the other's luck.
+        self._random = random.Random(connection.random.random())
         self._sending = False
         self._writer_started = False
         self._changed = trio.Event()
@@ -67,6 +68,10 @@ class Pump:
         """Look again: the toxics changed, or the queue did."""
         self._changed.set()
         self._changed = trio.Event()
+
+    def forget(self, name: str) -> None:
+        """A toxic was removed."""
+        self._flow = self._flow.without(name)
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Read until the source ends. ``nursery`` takes the writer, if one is needed."""
@@ -85,7 +90,7 @@ class Pump:
                 return
             if not data:
                 return
-            while self._queued > QUEUE_LIMIT:
+            while self._queued > toxics.most_held(self._connection.shaping(self._stream)):
                 await self._changed.wait()
 
     async def _receive(self) -> bytes | None:
@@ -106,7 +111,7 @@ class Pump:
             return data
 
     def _enqueue(self, data: bytes, nursery: trio.Nursery) -> None:
-        chunk = toxics.stamp(data, time.monotonic(), self._connection.random)
+        chunk = toxics.stamp(data, time.monotonic(), self._random)
         self._queue.append(chunk)
         self._queued += len(data)
         self.wake()
@@ -124,24 +129,50 @@ class Pump:
                 await self._changed.wait()
             chunk = self._queue[0]
             now = time.monotonic()
-            verdict = toxics.decide(self._connection.shaping(self._stream), chunk, now)
+            shaping = self._connection.shaping(self._stream)
+            verdict = toxics.decide(shaping, chunk, self._flow, now)
             if isinstance(verdict, toxics.Wait):
                 with trio.move_on_after(verdict.until - now):
                     await self._changed.wait()
-                continue
-            self._queue.popleft()
-            self._queued -= len(chunk.data)
-            if isinstance(verdict, toxics.Drop):
+            elif isinstance(verdict, toxics.Drop):
+                self._take(chunk.left)
                 self.wake()
-                continue
-            self._sending = True
-            alive = await self._send(chunk.data)
-            self._sending = False
-            self.wake()
-            if not alive or not chunk.data:
+            elif isinstance(verdict, toxics.Close):
+                await self._close()
+                return
+            elif not await self._forward(chunk, verdict):
                 return
 
-    async def _send(self, data: bytes) -> bool:
+    def _take(self, count: int) -> None:
+        """Remove bytes from the head of the queue, or the end of the stream."""
+        chunk = self._queue[0]
+        self._queued -= count
+        if count < chunk.left:
+            self._queue[0] = toxics.advance(chunk, count, self._random)
+        else:
+            self._queue.popleft()
+
+    async def _forward(self, chunk: toxics.Chunk, verdict: toxics.Forward) -> bool:
+        """Send what the verdict says. Whether more may follow."""
+        self._flow = verdict.flow
+        self._take(verdict.count)
+        self._sending = True
+        alive = await self._send(chunk.piece(verdict.count))
+        self._sending = False
+        self.wake()
+        if alive and verdict.close:
+            await self._close()
+            return False
+        if self._queue:
+            # A slicer makes thousands of pieces from one read; others want a turn.
+            await trio.lowlevel.checkpoint()
+        return alive and bool(chunk.data)
+
+    async def _close(self) -> None:
+        await self._connection.released()
+        self._connection.hang_up("limit_data")
+
+    async def _send(self, data: bytes | memoryview) -> bool:
         """Send all of it, or FIN for no bytes.
 
         :returns: whether the sink still takes data.

@@ -125,6 +125,7 @@ def meet(active: Active, connection: Connection) -> None:
 def let_go(toxic: Toxic, connection: Connection) -> None:
     """The toxic is removed: undo what can be undone."""
     connection.disarm(toxic.name)
+    connection.forget(toxic.name)
     if toxic.type == "silent_drop":
         connection.heal(toxic.name)
     elif toxic.type in ("stall", "time_out"):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import socket
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,9 +23,9 @@ from tests.contract.peers import (
     see,
     send_in_chunks,
 )
+from tests.contract.streams import MEGABYTE, add_toxic, cross, remove_toxic
 from tests.servers import EchoServer
 
-MEGABYTE = 1024 * 1024
 # More than both kernels and the engine may hold; without backpressure it is passed.
 FAR_TOO_MUCH = 128 * MEGABYTE
 
@@ -40,49 +38,6 @@ def link(make_link: LinkMaker, server: RawServer) -> Link:
 @pytest.fixture
 def pair(connect: Connector, link: Link, server: RawServer) -> Pair:
     return connect(link, server)
-
-
-def add_toxic(link: Link, type_: str, stream: str = "downstream", **attributes: int) -> str:
-    body = {"type": type_, "stream": stream, "attributes": attributes}
-    return str(link.call("POST", "/toxics", body)["name"])
-
-
-def remove_toxic(link: Link, name: str) -> None:
-    link.call("DELETE", f"/toxics/{name}")
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def cross(
-    pair: Pair,
-    pool: ThreadPoolExecutor,
-    size: int,
-    meanwhile: Callable[[], Any] = lambda: None,
-) -> None:
-    """Random bytes in both directions at once, to the end of both streams.
-
-    :param meanwhile: called again and again until all is written, and at least once.
-    """
-    payloads = [random.Random(seed).randbytes(size) for seed in (1, 2)]
-    reading = [pool.submit(receive_all, sock) for sock in pair.ends[::-1]]
-
-    def send(sock: socket.socket, payload: bytes, seed: int) -> None:
-        send_in_chunks(sock, payload, seed)
-        sock.shutdown(socket.SHUT_WR)
-
-    writing = [
-        pool.submit(send, sock, payload, seed)
-        for seed, (sock, payload) in enumerate(zip(pair.ends, payloads, strict=True))
-    ]
-    meanwhile()
-    while not all(each.done() for each in writing):
-        meanwhile()
-    for each in writing:
-        each.result()
-    arrived = [each.result() for each in reading]
-    assert [digest(each) for each in arrived] == [digest(each) for each in payloads]
 
 
 # --- bytes -------------------------------------------------------------------------------

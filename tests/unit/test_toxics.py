@@ -1,32 +1,15 @@
-"""The catalogue of toxics, and what becomes of a chunk."""
+"""The catalogue of toxics, and which ones the API takes."""
 
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_tcpresilience.engine import errors
 from pytest_tcpresilience.engine.errors import ApiError
-from pytest_tcpresilience.engine.toxics import (
-    TYPES,
-    Chunk,
-    Drop,
-    Forward,
-    Toxic,
-    Verdict,
-    Wait,
-    create,
-    decide,
-    delay_s,
-    stamp,
-    update,
-)
+from pytest_tcpresilience.engine.toxics import TYPES, Toxic, create, update
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -147,72 +130,3 @@ def test_an_update_keeps_what_is_not_given() -> None:
 def test_refusals_as_toxiproxy_writes_them(error: ApiError, body: tuple[str, int]) -> None:
     message, status = body
     assert error.body() == f'{{"error":"{message}","status":{status}}}\n'.encode()
-
-
-# --- what becomes of a chunk -------------------------------------------------------------
-
-LATENCY = create({"type": "latency", "attributes": {"latency": 100}})
-JITTER = create({"type": "latency", "attributes": {"latency": 100, "jitter": 50}})
-WILD = create({"type": "latency", "attributes": {"latency": 10, "jitter": 500}})
-TIMEOUT = create({"type": "timeout"})
-RESET_PEER = create({"type": "reset_peer"})
-
-
-@pytest.mark.parametrize(
-    ("toxics", "luck", "delay"),
-    [
-        pytest.param((), 1.0, 0.0, id="none"),
-        pytest.param((LATENCY,), 1.0, 0.1, id="one"),
-        pytest.param((LATENCY, LATENCY), 0.0, 0.2, id="they-add-up"),
-        pytest.param((JITTER,), -1.0, 0.05, id="least"),
-        pytest.param((JITTER,), 1.0, 0.15, id="most"),
-        pytest.param((WILD, LATENCY), -1.0, 0.1, id="never-negative"),
-        pytest.param((TIMEOUT, LATENCY), 0.0, 0.1, id="others-add-nothing"),
-    ],
-)
-def test_delays(toxics: Iterable[Toxic], luck: float, delay: float) -> None:
-    assert delay_s(toxics, luck) == pytest.approx(delay)
-
-
-@pytest.mark.parametrize(
-    ("toxics", "data", "now", "verdict"),
-    [
-        pytest.param((), b"x", 10.0, Forward(), id="nothing-in-the-way"),
-        pytest.param((), b"", 10.0, Forward(), id="the-end-passes"),
-        pytest.param((LATENCY,), b"x", 10.0, Wait(10.1), id="held"),
-        pytest.param((LATENCY,), b"x", 10.1, Forward(), id="held-long-enough"),
-        pytest.param((LATENCY,), b"", 10.0, Wait(10.1), id="the-end-is-held-too"),
-        pytest.param((TIMEOUT,), b"x", 10.0, Drop(), id="timeout-drops"),
-        pytest.param((RESET_PEER,), b"x", 10.0, Wait(float("inf")), id="reset-peer-holds"),
-        pytest.param((TIMEOUT,), b"", 10.0, Wait(float("inf")), id="timeout-holds-the-end"),
-        pytest.param((LATENCY, TIMEOUT), b"x", 10.0, Drop(), id="dropping-before-holding"),
-    ],
-)
-def test_what_becomes_of_a_chunk(
-    toxics: Iterable[Toxic], data: bytes, now: float, verdict: Verdict
-) -> None:
-    assert decide(toxics, Chunk(data, at=10.0), now) == verdict
-
-
-def test_a_chunk_is_stamped_once() -> None:
-    chunk = stamp(b"x", 10.0, random.Random(1))
-    assert (chunk.data, chunk.at) == (b"x", 10.0)
-    assert chunk == stamp(b"x", 10.0, random.Random(1))
-    lucks = [stamp(b"x", 0.0, random.Random(seed)).luck for seed in range(50)]
-    assert -1 <= min(lucks) < -0.5 < 0.5 < max(lucks) <= 1
-
-
-@given(
-    st.lists(st.sampled_from([LATENCY, JITTER, WILD])),
-    st.floats(-1, 1),
-    st.floats(0, 1e6),
-)
-def test_a_wait_ends_in_sending(toxics: list[Toxic], luck: float, at: float) -> None:
-    chunk = Chunk(b"x", at, luck)
-    first = decide(toxics, chunk, at)
-    if isinstance(first, Wait):
-        assert first.until > at
-        assert decide(toxics, chunk, first.until) == Forward()
-    else:
-        assert first == Forward()
-        assert at + delay_s(toxics, luck) == at

@@ -1,0 +1,58 @@
+"""Toxics on a link, and transfers that must arrive whole."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pytest_tcpresilience.link import Link
+from tests.contract.peers import Pair, receive_all, send_in_chunks
+
+MEGABYTE = 1024 * 1024
+
+
+def add_toxic(link: Link, type_: str, stream: str = "downstream", **attributes: int) -> str:
+    body = {"type": type_, "stream": stream, "attributes": attributes}
+    return str(link.call("POST", "/toxics", body)["name"])
+
+
+def remove_toxic(link: Link, name: str) -> None:
+    link.call("DELETE", f"/toxics/{name}")
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def cross(
+    pair: Pair,
+    pool: ThreadPoolExecutor,
+    size: int,
+    meanwhile: Callable[[], Any] = lambda: None,
+) -> None:
+    """Random bytes in both directions at once, to the end of both streams.
+
+    :param meanwhile: called again and again until all is written, and at least once.
+    """
+    payloads = [random.Random(seed).randbytes(size) for seed in (1, 2)]
+    reading = [pool.submit(receive_all, sock) for sock in pair.ends[::-1]]
+
+    def send(sock: socket.socket, payload: bytes, seed: int) -> None:
+        send_in_chunks(sock, payload, seed)
+        sock.shutdown(socket.SHUT_WR)
+
+    writing = [
+        pool.submit(send, sock, payload, seed)
+        for seed, (sock, payload) in enumerate(zip(pair.ends, payloads, strict=True))
+    ]
+    meanwhile()
+    while not all(each.done() for each in writing):
+        meanwhile()
+    for each in writing:
+        each.result()
+    arrived = [each.result() for each in reading]
+    assert [digest(each) for each in arrived] == [digest(each) for each in payloads]
