@@ -48,11 +48,13 @@ class Engine:
     """A running engine process of this project.
 
     :param timeout_s: for its start, and for each call.
+    :param seed: of what is random in it; drawn if not given.
     :raises HarnessError: when it cannot be started.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, seed: int | None = None) -> None:
         self._timeout_s = timeout_s
+        self._seed = seed
         self._secret = secrets.token_urlsafe(24)
         self._stopping = False
         self._reported = False
@@ -125,7 +127,12 @@ class Engine:
                 advice="the embedded engine is a Python process of its own; allow "
                 "subprocesses, or raise the limit on processes",
             ) from error
-        settings = {"fd": listener.fileno(), "secret": self._secret, "parent": os.getpid()}
+        settings = {
+            "fd": listener.fileno(),
+            "secret": self._secret,
+            "parent": os.getpid(),
+            "seed": self._seed,
+        }
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it ended at once; the first call says so
             process.stdin.write(json.dumps(settings).encode() + b"\n")

@@ -2,7 +2,8 @@
 
 Owns how it begins and how it ends. Its first line on standard input is a JSON object:
 ``fd``, the number of an inherited listening socket for the API; ``secret``, which each
-request must show; ``parent``, the process id of its owner. It ends when standard input
+request must show; ``parent``, the process id of its owner; and, if wanted, ``seed``, an
+integer from which all that is random follows. It ends when standard input
 ends or when that process does, whichever it learns first. An owner that is killed can
 do nothing more, and a forked child of the owner may hold the pipe open, hence both.
 """
@@ -59,7 +60,7 @@ async def _serve(settings: dict[str, Any], version: str) -> None:
         nursery.start_soon(until, lambda: _until_parent_ends(parent))
         sock = socket.socket(fileno=int(settings["fd"]))
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-        api = Api(nursery, version)
+        api = Api(nursery, version, seed=settings.get("seed"))
         await Server(api.handle, settings["secret"]).serve(listener)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -65,11 +66,14 @@ class Api:
 
     :param nursery: takes the proxies' tasks.
     :param version: of this package.
+    :param seed: of all that is random; with the same one, the same connections of the
+        proxies of the same names have the same luck. Drawn if not given.
     """
 
-    def __init__(self, nursery: trio.Nursery, version: str) -> None:
+    def __init__(self, nursery: trio.Nursery, version: str, *, seed: int | None = None) -> None:
         self._nursery = nursery
         self._version = version
+        self._seed = secrets.randbits(32) if seed is None else seed
         self._proxies: dict[str, Proxy] = {}
         self._watches: dict[str, Watch] = {}
 
@@ -112,7 +116,7 @@ class Api:
         if name in self._proxies:
             raise errors.proxy_exists()
         enabled = _flag(body, "enabled", True)
-        proxy = Proxy(name, _text(body, "listen"), upstream)
+        proxy = Proxy(name, _text(body, "listen"), upstream, f"{self._seed}/{name}")
         self._proxies[name] = proxy
         await self._nursery.start(proxy.run)
         try:
@@ -183,7 +187,11 @@ class Api:
         return Response(204)
 
     async def version(self, request: Request, names: dict[str, str]) -> Response:
-        document = {"version": TOXIPROXY_API, "engine": f"pytest-tcpresilience {self._version}"}
+        document = {
+            "version": TOXIPROXY_API,
+            "engine": f"pytest-tcpresilience {self._version}",
+            "seed": self._seed,
+        }
         return Response(200, json.dumps(document).encode(), "application/json;charset=utf-8")
 
     # --- ours ----------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Connection:
     closed: str | None = None
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.proxy.random.random())
+        self.seed = f"{self.proxy.seed}/{self.number}"
         self._holds: set[str] = set()
         self._release = trio.Event()
         self._cuts: set[str] = set()
@@ -200,8 +200,10 @@ class Connection:
 
     def lucky(self, toxic: Toxic) -> bool:
         """Whether ``toxic`` acts here: drawn once for each connection and toxic."""
-        draw = self._draws.setdefault(toxic.name, self.random.random())
-        return draw < toxic.toxicity
+        if toxic.name not in self._draws:
+            # From its name, so that neither a neighbour nor the hour changes it.
+            self._draws[toxic.name] = random.Random(f"{self.seed}/{toxic.name}").random()
+        return self._draws[toxic.name] < toxic.toxicity
 
     def moved(self, stream: Stream, count: int) -> None:
         """The engine has read bytes."""

@@ -8,7 +8,6 @@ Owns when a fault acts and on which connections. How it takes hold of them is
 from __future__ import annotations
 
 import errno
-import random
 import socket
 import time
 import traceback
@@ -38,9 +37,10 @@ class Proxy:
     """One link, as the engine sees it.
 
     :param listen: where clients connect; without a host, and by default, on loopback.
+    :param seed: of all that is random here.
     """
 
-    def __init__(self, name: str, listen: str, upstream: str) -> None:
+    def __init__(self, name: str, listen: str, upstream: str, seed: str) -> None:
         self.name = name
         self.listen = listen or "127.0.0.1:0"
         self.upstream = upstream
@@ -48,7 +48,7 @@ class Proxy:
         self.toxics: dict[str, Active] = {}
         self.connections: dict[int, Connection] = {}
         self.events = EventLog()
-        self.random = random.Random()
+        self.seed = seed
         self._count = 0
         self._listener: socket.socket | None = None
         self._accepting = trio.CancelScope()

@@ -59,7 +59,7 @@ class Pump:
         self._queued = 0
         self._flow = toxics.Flow()
         # One for each direction: what one of them carries does not change the other's luck.
-        self._random = random.Random(connection.random.random())
+        self._random = random.Random(f"{connection.seed}/{stream}")
         self._sending = False
         self._writer_started = False
         self._changed = trio.Event()
