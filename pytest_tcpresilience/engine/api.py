@@ -15,9 +15,11 @@ from typing import Any
 
 import trio
 
-from pytest_tcpresilience.engine import endpoints, errors
+from pytest_tcpresilience.engine import bodies, endpoints, errors, metrics
+from pytest_tcpresilience.engine.bodies import WantedProxy
 from pytest_tcpresilience.engine.errors import ApiError
 from pytest_tcpresilience.engine.http import Request, Response
+from pytest_tcpresilience.engine.metrics import Sample
 from pytest_tcpresilience.engine.proxy import Proxy
 from pytest_tcpresilience.engine.watch import Terms, Watch
 
@@ -33,34 +35,6 @@ def _json(document: Any, status: int = 200) -> Response:
     return Response(status, json.dumps(document, separators=(",", ":")).encode())
 
 
-def _body(request: Request) -> Any:
-    try:
-        return json.loads(request.body)
-    except (ValueError, RecursionError) as error:
-        raise errors.bad_body(str(error)) from error
-
-
-def _object(request: Request) -> dict[str, Any]:
-    document = _body(request)
-    if not isinstance(document, dict):
-        raise errors.bad_body("json: an object is wanted")
-    return document
-
-
-def _text(body: dict[str, Any], name: str, default: str = "") -> str:
-    value = body.get(name, default)
-    if not isinstance(value, str):
-        raise errors.bad_body(f"json: {name} must be a string")
-    return value
-
-
-def _flag(body: dict[str, Any], name: str, default: bool) -> bool:
-    value = body.get(name, default)
-    if not isinstance(value, bool):
-        raise errors.bad_body(f"json: {name} must be true or false")
-    return value
-
-
 class Api:
     """The engine's state and its routes.
 
@@ -68,12 +42,21 @@ class Api:
     :param version: of this package.
     :param seed: of all that is random; with the same one, the same connections of the
         proxies of the same names have the same luck. Drawn if not given.
+    :param proxy_metrics: whether ``/metrics`` is there.
     """
 
-    def __init__(self, nursery: trio.Nursery, version: str, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        version: str,
+        *,
+        seed: int | None = None,
+        proxy_metrics: bool = False,
+    ) -> None:
         self._nursery = nursery
         self._version = version
         self._seed = secrets.randbits(32) if seed is None else seed
+        self._metrics = proxy_metrics
         self._proxies: dict[str, Proxy] = {}
         self._watches: dict[str, Watch] = {}
 
@@ -92,7 +75,7 @@ class Api:
             methods.add(method)
         if methods:
             return Response(405)
-        return Response(404, b"404 page not found\n", "text/plain; charset=utf-8")
+        raise errors.not_found()
 
     def _proxy(self, names: dict[str, str]) -> Proxy:
         try:
@@ -106,40 +89,65 @@ class Api:
         return _json({name: proxy.document() for name, proxy in self._proxies.items()})
 
     async def create_proxy(self, request: Request, names: dict[str, str]) -> Response:
-        body = _object(request)
-        name, upstream = _text(body, "name"), _text(body, "upstream")
-        if not name:
-            raise errors.missing_field("name")
-        if not upstream:
-            raise errors.missing_field("upstream")
-        endpoints.split_address(upstream, "upstream")
-        if name in self._proxies:
+        wanted = WantedProxy.from_json(bodies.parse_object(request.body))
+        if wanted.name in self._proxies:
             raise errors.proxy_exists()
-        enabled = _flag(body, "enabled", True)
-        proxy = Proxy(name, _text(body, "listen"), upstream, f"{self._seed}/{name}")
-        self._proxies[name] = proxy
+        return _json((await self._create(wanted)).document(), 201)
+
+    async def _create(self, wanted: WantedProxy) -> Proxy:
+        seed = f"{self._seed}/{wanted.name}"
+        proxy = Proxy(wanted.name, wanted.listen, wanted.upstream, seed)
+        self._proxies[wanted.name] = proxy
         await self._nursery.start(proxy.run)
         try:
-            if enabled:
+            if wanted.enabled:
                 await proxy.enable()
         except ApiError:
             self._end_proxy(proxy)
             raise
-        return _json(proxy.document(), 201)
+        return proxy
+
+    async def populate(self, request: Request, names: dict[str, str]) -> Response:
+        """Answers with what there is after it, also when a proxy could not be made."""
+        made: list[Proxy] = []
+        document: dict[str, Any] = {}
+        status = 201
+        try:
+            await self.make_all(bodies.parse(request.body), made)
+        except ApiError as error:
+            status = error.status
+            document = {"error": error.message, "status": error.status}
+        document["proxies"] = [proxy.document() for proxy in made]
+        return _json(document, status)
+
+    async def make_all(self, document: object, made: list[Proxy] | None = None) -> None:
+        """Make the proxies of a list, and replace those whose addresses differ.
+
+        :param made: takes the proxies of the list, made or found.
+        :raises ApiError: for the first one that cannot be made; those before it stay.
+        """
+        for wanted in bodies.parse_proxies(document):
+            proxy = self._proxies.get(wanted.name)
+            if proxy is None or not proxy.is_at(wanted.listen, wanted.upstream):
+                if proxy is not None:
+                    self._end_proxy(proxy)
+                proxy = await self._create(wanted)
+            if made is not None:
+                made.append(proxy)
 
     async def show_proxy(self, request: Request, names: dict[str, str]) -> Response:
         return _json(self._proxy(names).document())
 
     async def update_proxy(self, request: Request, names: dict[str, str]) -> Response:
         """New ``listen`` or ``upstream`` restart the proxy, as in Toxiproxy."""
-        proxy, body = self._proxy(names), _object(request)
-        listen = _text(body, "listen", proxy.listen) or proxy.listen
-        upstream = _text(body, "upstream", proxy.upstream) or proxy.upstream
-        enabled = _flag(body, "enabled", proxy.enabled)
+        proxy, body = self._proxy(names), bodies.parse_object(request.body)
+        listen = bodies.text(body, "listen", proxy.listen) or proxy.listen
+        upstream = bodies.text(body, "upstream", proxy.upstream) or proxy.upstream
+        enabled = bodies.flag(body, "enabled", proxy.enabled)
         endpoints.split_address(upstream, "upstream")
         if (listen, upstream) != (proxy.listen, proxy.upstream):
             proxy.disable()
-            proxy.listen, proxy.upstream = listen, upstream
+            proxy.aim(listen, upstream)
         if enabled:
             await proxy.enable()
         elif proxy.enabled:
@@ -160,7 +168,7 @@ class Api:
         return _json([active.document() for active in self._proxy(names).toxics.values()])
 
     async def create_toxic(self, request: Request, names: dict[str, str]) -> Response:
-        active = await self._proxy(names).add_toxic(_object(request))
+        active = await self._proxy(names).add_toxic(bodies.parse_object(request.body))
         return _json(active.document())
 
     async def show_toxic(self, request: Request, names: dict[str, str]) -> Response:
@@ -170,7 +178,7 @@ class Api:
         return _json(toxics[names["toxic"]].document())
 
     async def update_toxic(self, request: Request, names: dict[str, str]) -> Response:
-        active = self._proxy(names).update_toxic(names["toxic"], _object(request))
+        active = self._proxy(names).update_toxic(names["toxic"], bodies.parse_object(request.body))
         return _json(active.document())
 
     async def delete_toxic(self, request: Request, names: dict[str, str]) -> Response:
@@ -194,6 +202,16 @@ class Api:
         }
         return Response(200, json.dumps(document).encode(), "application/json;charset=utf-8")
 
+    async def metrics(self, request: Request, names: dict[str, str]) -> Response:
+        """What has crossed the proxies so far; unknown unless it was switched on."""
+        if not self._metrics:
+            raise errors.not_found()
+        samples = [
+            Sample(proxy.name, proxy.listen, proxy.upstream, proxy.traffic)
+            for proxy in self._proxies.values()
+        ]
+        return Response(200, metrics.render(samples), metrics.CONTENT_TYPE)
+
     # --- ours ----------------------------------------------------------------------------
 
     async def events(self, request: Request, names: dict[str, str]) -> Response:
@@ -214,7 +232,7 @@ class Api:
 
     async def start_watch(self, request: Request, names: dict[str, str]) -> Response:
         proxy = self._proxy(names)
-        terms = Terms.parse(_object(request))
+        terms = Terms.parse(bodies.parse_object(request.body))
         if proxy.name in self._watches:
             raise ApiError("this proxy is being watched already", 409)
         watch = self._watches[proxy.name] = Watch(proxy, terms)
@@ -232,7 +250,9 @@ class Api:
             watch.end()
 
     async def rescue(self, request: Request, names: dict[str, str]) -> Response:
-        self._proxy(names).rescue(refuse=_flag(_object(request), "refuse", False))
+        self._proxy(names).rescue(
+            refuse=bodies.flag(bodies.parse_object(request.body), "refuse", False)
+        )
         return Response(204)
 
 
@@ -267,6 +287,8 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Route], ...] = (
     ("POST", _path("/proxies/{proxy}/toxics/{toxic}"), Api.update_toxic),
     ("PATCH", _path("/proxies/{proxy}/toxics/{toxic}"), Api.update_toxic),
     ("DELETE", _path("/proxies/{proxy}/toxics/{toxic}"), Api.delete_toxic),
+    ("POST", _path("/populate"), Api.populate),
+    ("GET", _path("/metrics"), Api.metrics),
     ("POST", _path("/reset"), Api.reset),
     ("GET", _path("/version"), Api.version),
     ("GET", _path("/resilience/proxies/{proxy}/events"), Api.events),

@@ -211,6 +211,11 @@ class Connection:
             return
         self.last_byte_at = time.monotonic()
         setattr(self.counters, stream, getattr(self.counters, stream) + count)
+        self.proxy.traffic.received[stream] += count
+
+    def sent(self, stream: Stream, count: int) -> None:
+        """The engine has written bytes."""
+        self.proxy.traffic.sent[stream] += count
 
     def broke(self, leg: Leg, error: OSError) -> None:
         """A socket failed: its peer reset it, or the kernel gave it up.

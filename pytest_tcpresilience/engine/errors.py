@@ -10,17 +10,25 @@ class ApiError(Exception):
 
     :param message: what the body's ``error`` says.
     :param status: the HTTP status.
+    :param plain: whether the body is the message alone, as Toxiproxy writes some.
     """
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, *, plain: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
+        self.plain = plain
 
     def body(self) -> bytes:
         """The body as Toxiproxy writes it: compact JSON and a newline, as text/plain."""
+        if self.plain:
+            return self.message.encode() + b"\n"
         document = {"error": self.message, "status": self.status}
         return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+def not_found() -> ApiError:
+    return ApiError("404 page not found", 404, plain=True)
 
 
 def bad_body(detail: str) -> ApiError:

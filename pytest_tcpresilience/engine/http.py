@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import secrets
 import traceback
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
@@ -61,7 +62,7 @@ def refuse(headers: dict[str, str], secret: str | None) -> ApiError | None:
     because a page could have rebound it to loopback.
     """
     if headers.get("user-agent", "").startswith("Mozilla/"):
-        return ApiError("User agent not allowed", 403)
+        return ApiError("User agent not allowed", 403, plain=True)
     if not _is_local_host(headers.get("host", "")):
         return ApiError("Host not allowed: use the engine's address", 403)
     if secret is not None and not _knows(headers.get("authorization", ""), secret):
@@ -203,7 +204,8 @@ class Server:
         bare: bool = False,
     ) -> None:
         """:param bare: leave the body out, as the answer to HEAD must."""
-        headers: list[tuple[str, str]] = []
+        # Random, so that a client's log and a capture can be laid side by side.
+        headers = [("X-Toxiproxy-Request-Id", secrets.token_hex(10))]
         if response.status != 204:  # RFC 9110, 8.6: none in a 204
             headers.append(("Content-Length", str(len(response.body))))
         if response.body:

@@ -26,6 +26,7 @@ from pytest_tcpresilience.engine.errors import (
     toxic_not_found,
 )
 from pytest_tcpresilience.engine.events import EventLog
+from pytest_tcpresilience.engine.metrics import Traffic
 from pytest_tcpresilience.engine.strikes import Active
 from pytest_tcpresilience.kernel import capabilities, cuts
 
@@ -42,8 +43,7 @@ class Proxy:
 
     def __init__(self, name: str, listen: str, upstream: str, seed: str) -> None:
         self.name = name
-        self.listen = listen or "127.0.0.1:0"
-        self.upstream = upstream
+        self.aim(listen, upstream)
         self.enabled = False
         self.toxics: dict[str, Active] = {}
         self.connections: dict[int, Connection] = {}
@@ -62,6 +62,18 @@ class Proxy:
         # Held while the listener opens, so that two control calls open one.
         self._opening = trio.Lock()
         self._ended = False
+
+    def aim(self, listen: str, upstream: str) -> None:
+        """New addresses, for a proxy that is disabled. What it counts starts from 0."""
+        # What was asked for stays comparable once ``listen`` carries the real port.
+        self.asked = listen
+        self.listen = listen or "127.0.0.1:0"
+        self.upstream = upstream
+        self.traffic = Traffic()
+
+    def is_at(self, listen: str, upstream: str) -> bool:
+        """Whether the addresses are the ones that it has, or was given."""
+        return upstream == self.upstream and listen in (self.listen, self.asked)
 
     # --- life ----------------------------------------------------------------------------
 

@@ -185,7 +185,9 @@ class Pump:
                 cuts.finish(self._sink.sock)
                 return True
             try:
-                left = left[self._sink.sock.send(left) :]
+                count = self._sink.sock.send(left)
+                self._connection.sent(self._stream, count)
+                left = left[count:]
             except BlockingIOError:
                 pass
             except OSError as error:

@@ -1,0 +1,88 @@
+"""What a request's body may hold: fields of the right type, or a refusal that names them.
+
+Pure: JSON in, values out. It knows neither proxies nor sockets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_tcpresilience.engine import endpoints, errors
+
+
+def parse(body: bytes) -> Any:
+    """:raises ApiError: 400 for what is no JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise errors.bad_body(str(error)) from error
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    document = parse(body)
+    if not isinstance(document, dict):
+        raise errors.bad_body("json: an object is wanted")
+    return document
+
+
+def text(body: Mapping[str, Any], name: str, default: str = "") -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise errors.bad_body(f"json: {name} must be a string")
+    return value
+
+
+def flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise errors.bad_body(f"json: {name} must be true or false")
+    return value
+
+
+@dataclass(frozen=True)
+class WantedProxy:
+    """A proxy as a client, or a configuration file, asks for it."""
+
+    name: str
+    listen: str
+    upstream: str
+    enabled: bool
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any], where: str = "") -> WantedProxy:
+        """:param where: said with the name of a missing field.
+
+        :raises ApiError: 400.
+        """
+        name, upstream = text(body, "name"), text(body, "upstream")
+        if not name:
+            raise errors.missing_field(f"name{where}")
+        if not upstream:
+            raise errors.missing_field(f"upstream{where}")
+        listen = text(body, "listen")
+        endpoints.split_address(upstream, "upstream")
+        if listen:
+            endpoints.split_address(listen, "listen")
+        return cls(name, listen, upstream, flag(body, "enabled", True))
+
+
+def parse_proxies(document: object) -> list[WantedProxy]:
+    """Toxiproxy's list of proxies. All are checked before any of them is made.
+
+    :raises ApiError: 400.
+    """
+    if not isinstance(document, list):
+        raise errors.bad_body("json: a list of proxies is wanted")
+    wanted: list[WantedProxy] = []
+    for number, body in enumerate(document, start=1):
+        if not isinstance(body, dict):
+            raise errors.bad_body(f"json: proxy {number} must be an object")
+        wanted.append(WantedProxy.from_json(body, f" at proxy {number}"))
+    names = [each.name for each in wanted]
+    for name in names:
+        if names.count(name) > 1:
+            raise errors.bad_body(f"two proxies have the name {name}")
+    return wanted
