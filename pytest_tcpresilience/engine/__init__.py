@@ -4,6 +4,7 @@ It speaks Toxiproxy's HTTP API with toxic types of its own added. It knows no py
 nothing of the tests that use it; everything reaches it through the API.
 
     __main__   the process: its sockets, its secret, its end
+    service    the API on a listening socket, until it is told to end
     http       HTTP/1.1 on trio, with h11 doing the protocol
     api        Toxiproxy's routes and ours, as a table
     bodies     what a request's body may hold: pure

@@ -15,14 +15,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import trio
 
-from pytest_tcpresilience._version import __version__
-from pytest_tcpresilience.engine.api import Api
-from pytest_tcpresilience.engine.http import Server
+from pytest_tcpresilience.engine.service import Options, serve
 
 
 async def _until_input_ends() -> None:
@@ -47,30 +43,19 @@ async def _until_parent_ends(parent: int) -> None:
         os.close(descriptor)
 
 
-async def _serve(settings: dict[str, Any], version: str) -> None:
-    async with trio.open_nursery() as nursery:
-        scope = nursery.cancel_scope
-
-        async def until(ends: Callable[[], Awaitable[None]]) -> None:
-            await ends()
-            scope.cancel()
-
-        parent = int(settings["parent"])
-        nursery.start_soon(until, _until_input_ends)
-        nursery.start_soon(until, lambda: _until_parent_ends(parent))
-        sock = socket.socket(fileno=int(settings["fd"]))
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-        api = Api(nursery, version, seed=settings.get("seed"))
-        await Server(api.handle, settings["secret"]).serve(listener)
-
-
 def main() -> None:
     # The terminal's Ctrl-C is for the owner, whose end then ends the engine.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: what follows the first line must stay in the pipe for the other reader.
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
         settings = json.loads(stdin.readline())
-    trio.run(_serve, settings, __version__)
+    parent = int(settings["parent"])
+    trio.run(
+        serve,
+        socket.socket(fileno=int(settings["fd"])),
+        Options(secret=settings["secret"], seed=settings.get("seed")),
+        (_until_input_ends, lambda: _until_parent_ends(parent)),
+    )
 
 
 if __name__ == "__main__":

@@ -60,6 +60,10 @@ class Api:
         self._proxies: dict[str, Proxy] = {}
         self._watches: dict[str, Watch] = {}
 
+    @property
+    def seed(self) -> int:
+        return self._seed
+
     async def handle(self, request: Request) -> Response:
         """Find the route and call it.
 
