@@ -40,8 +40,8 @@ from multiprocessing.context import SpawnProcess
 from pytest_tcpresilience import Keepalive, Link, detects_break
 from pytest_tcpresilience.control import Engine
 from pytest_tcpresilience.kernel.sockdiag import Address, SockDiag
-from pytest_tcpresilience.link import Upstream
 from pytest_tcpresilience.settings import Settings
+from pytest_tcpresilience.upstream import Upstream
 
 LIMIT_MS = 5.0
 KEEPALIVE = Keepalive(idle=1, interval=1, probes=1)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.evidence.timeline import Event
     from pytest_tcpresilience.evidence.verdict import Mechanism
     from pytest_tcpresilience.expectations import Detection, detects_break
+    from pytest_tcpresilience.fault import Fault
     from pytest_tcpresilience.fixtures import LinkFactory
-    from pytest_tcpresilience.link import Connection, Fault, Link, UpstreamUnreachableWarning
+    from pytest_tcpresilience.link import Connection, Link, UpstreamUnreachableWarning
 
 __all__ = [
     "Connection",
@@ -51,7 +52,7 @@ _LAZY = {
     "Connection": "pytest_tcpresilience.link",
     "Detection": "pytest_tcpresilience.expectations",
     "Event": "pytest_tcpresilience.evidence.timeline",
-    "Fault": "pytest_tcpresilience.link",
+    "Fault": "pytest_tcpresilience.fault",
     "Link": "pytest_tcpresilience.link",
     "LinkFactory": "pytest_tcpresilience.fixtures",
     "Mechanism": "pytest_tcpresilience.evidence.verdict",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from toxiproxy import Toxiproxy
 
     from pytest_tcpresilience.control import EngineOwner
-    from pytest_tcpresilience.link import Link, UpstreamLike
+    from pytest_tcpresilience.link import Link
+    from pytest_tcpresilience.upstream import UpstreamLike
 
 SETTINGS = pytest.StashKey[Settings]()
 OWNER = pytest.StashKey["EngineOwner"]()
@@ -64,7 +65,8 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
     The client under test connects to ``link.host`` and ``link.port`` (or ``link.url``).
     Everything is ended at teardown; a scheduled fault that never hit fails the test.
     """
-    from pytest_tcpresilience.link import Link, Upstream
+    from pytest_tcpresilience.link import Link
+    from pytest_tcpresilience.upstream import Upstream
 
     settings = settings_of(request.node)
     links: list[Link] = []

@@ -1,153 +1,29 @@
 """What a test holds: a link, its faults, and what was seen on it.
 
-Owns the public objects :class:`Link`, :class:`Fault` and :class:`Connection`, and the
-reading of an upstream's address. How a fault is carried out is the engine's; whether
-the client noticed is :mod:`pytest_tcpresilience.expectations`'.
+Owns the public objects :class:`Link` and :class:`Connection`. How a fault is carried out
+is the engine's; whether the client noticed is
+:mod:`pytest_tcpresilience.expectations`'.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import math
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pytest_tcpresilience.control import POLL_S, Engine
 from pytest_tcpresilience.errors import EngineDied, HarnessError, ResilienceError, UsageError
 from pytest_tcpresilience.evidence.timeline import Event
-from pytest_tcpresilience.faults import FAULTS, FaultRow, check_compatible
+from pytest_tcpresilience.fault import Fault, seconds
+from pytest_tcpresilience.faults import FAULTS, check_compatible
 from pytest_tcpresilience.settings import Settings
-
-# Where a URL names no port. IANA's registrations, for what people put behind a link.
-DEFAULT_PORTS = {
-    "http": 80,
-    "https": 443,
-    "ws": 80,
-    "wss": 443,
-    "redis": 6379,
-    "rediss": 6379,
-    "postgres": 5432,
-    "postgresql": 5432,
-    "mysql": 3306,
-    "amqp": 5672,
-    "amqps": 5671,
-    "mongodb": 27017,
-    "nats": 4222,
-    "mqtt": 1883,
-}
-
-UpstreamLike = str | tuple[str, int]
+from pytest_tcpresilience.upstream import Upstream, join_address
 
 
 class UpstreamUnreachableWarning(UserWarning):
     """The engine could not connect to a link's upstream; its client was reset."""
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """Where a link leads.
-
-    :param parts: of the URL that was given, if one was.
-    """
-
-    host: str
-    port: int
-    parts: SplitResult | None = None
-
-    @property
-    def address(self) -> str:
-        return join_address(self.host, self.port)
-
-    @classmethod
-    def parse(cls, given: UpstreamLike) -> Upstream:
-        """From ``"host:port"``, ``"[::1]:port"``, ``(host, port)`` or a URL.
-
-        :raises UsageError: for anything else.
-        """
-        try:
-            if isinstance(given, str):
-                return cls._from_url(given) if "://" in given else cls._from_address(given)
-            if isinstance(given, Sequence) and len(given) == 2:
-                return cls(_host(given[0]), _port(given[1]))
-            raise ValueError(f"a {type(given).__name__} is no address")
-        except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"malformed upstream {given!r}",
-                expected='"host:port", "[::1]:port", (host, port), or a URL such as '
-                "redis://localhost:6379/0",
-                happened=str(error),
-                advice="pass the address on which the real server listens",
-            ) from error
-
-    @classmethod
-    def _from_address(cls, given: str) -> Upstream:
-        parts = urlsplit(f"//{given}")
-        if parts.netloc != given or "@" in given:
-            raise ValueError("more than a host and a port")
-        if parts.port is None:
-            raise ValueError("no port")
-        return cls(_url_host(parts), _port(parts.port))
-
-    @classmethod
-    def _from_url(cls, given: str) -> Upstream:
-        parts = urlsplit(given)
-        port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
-        if port is None:
-            raise ValueError(f"no port, and none is known for {parts.scheme}://")
-        return cls(_url_host(parts), _port(port), parts)
-
-
-def join_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _url_host(parts: SplitResult) -> str:
-    host = _host(parts.hostname)
-    if "[" in parts.netloc:  # Python 3.10 takes any word in the brackets
-        ipaddress.IPv6Address(host.partition("%")[0])
-    return host
-
-
-def _host(host: object) -> str:
-    if not isinstance(host, str) or not host or any(c.isspace() or c in "/@" for c in host):
-        raise ValueError(f"{host!r} is no host name or address")
-    if ":" in host:
-        ipaddress.IPv6Address(host.partition("%")[0])
-    return host
-
-
-def _port(port: object) -> int:
-    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise ValueError(f"{port!r} is no port from 1 to 65535")
-    return port
-
-
-def seconds(name: str, value: float | None) -> int:
-    """A time argument as the engine's whole milliseconds; ``None`` is 0.
-
-    :raises UsageError: for a negative, infinite or non-numeric time, or one that is too
-        short to be told from "now".
-    """
-    if value is None:
-        return 0
-    number: object = value
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, (int, float))
-        or not math.isfinite(number)
-        or number < 0.001
-    ):
-        raise UsageError(
-            f"{name}={value!r} is no time",
-            expected=f"{name} in seconds, at least 0.001",
-            happened=f"got {value!r}",
-            advice=f"leave {name} out for a fault that acts now",
-        )
-    return round(number * 1000)
 
 
 @dataclass(frozen=True)
@@ -168,117 +44,6 @@ class Connection:
     last_byte_at: float
     bytes_to_server: int
     bytes_to_client: int
-
-
-class Fault:
-    """A fault on a link. It is active, or scheduled, as soon as it exists.
-
-    As a context manager it is lifted at the end of the block.
-    """
-
-    def __init__(self, link: Link, row: FaultRow, name: str, scheduled: bool) -> None:
-        self._link = link
-        self._row = row
-        self._toxic = name
-        self._lifted = False
-        self.scheduled = scheduled
-
-    @property
-    def name(self) -> str:
-        """As in the fault table: ``"silent_drop"`` and so on."""
-        return self._row.name
-
-    @property
-    def hits(self) -> tuple[Event, ...]:
-        """One ``fault_hit`` event for each connection that it took hold of."""
-        return tuple(
-            event
-            for event in self._link.events
-            if event.kind == "fault_hit" and event["toxic"] == self._toxic
-        )
-
-    @property
-    def hit_at(self) -> float | None:
-        """When it first took hold of a connection; ``None`` if it has not.
-
-        CLOCK_MONOTONIC, seconds, to be compared with ``time.monotonic()``.
-        """
-        hits = self.hits
-        return hits[0].at if hits else None
-
-    @property
-    def active(self) -> bool:
-        """Whether it is scheduled or in force."""
-        return not self._lifted and not (self._row.once and self.hit_at is not None)
-
-    def wait_until_hit(self, timeout: float | None = None) -> float:
-        """Block until the fault has hit, and return ``hit_at``.
-
-        :param timeout: seconds; the setting ``hit_timeout`` if not given.
-        :raises UsageError: when it does not hit in time.
-        """
-        limit = self._link.settings.hit_timeout if timeout is None else timeout
-        deadline = time.monotonic() + limit
-        seen = 0
-        while True:
-            left = deadline - time.monotonic()
-            for event in self._link.events_after(seen, wait_s=max(left, 0.0)):
-                seen = event.seq
-                if event.kind == "fault_hit" and event["toxic"] == self._toxic:
-                    return event.at
-            if left <= 0:
-                raise UsageError(
-                    f"{self.name} did not hit in {limit:g} s",
-                    expected="a connection for it to act on, idle for long enough if when_idle= "
-                    "was given",
-                    happened=self._link.describe_connections(),
-                    advice="connect first, stop talking, or wait longer",
-                )
-
-    def lift(self) -> None:
-        """Undo it. What a silent drop or a stall has held up then arrives.
-
-        A scheduled fault that has not hit is called off. Lifting twice does nothing.
-
-        :raises UsageError: for a fault that cannot be undone and has hit.
-        """
-        if self._lifted:
-            return
-        if self._row.once and self.hit_at is not None:
-            raise UsageError(
-                f"a {self.name} cannot be lifted",
-                expected="a fault that lasts: " + ", ".join(_lasting()),
-                happened=f"the {self.name} has hit: the connections are closed",
-                advice="open a new connection through the link",
-            )
-        self._remove()
-
-    def never_hit(self, hit: set[str]) -> bool:
-        """Whether it was scheduled and neither hit nor called off.
-
-        :param hit: names of the toxics that hit.
-        """
-        return self.scheduled and not self._lifted and self._toxic not in hit
-
-    def _remove(self) -> None:
-        self._lifted = True
-        self._link.call("DELETE", f"/toxics/{self._toxic}")
-
-    def __enter__(self) -> Fault:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        # What cannot be undone has had its effect; calling off a scheduled one, and
-        # lifting one that lasts, are both a removal.
-        if not self._lifted and not self._link.ended and self._link.engine_alive:
-            self._remove()
-
-    def __repr__(self) -> str:
-        return f"<Fault {self.name} on {self._link.name}>"
-
-
-def _lasting() -> list[str]:
-    return [name for name, row in FAULTS.items() if not row.once]
 
 
 class Link:

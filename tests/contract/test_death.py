@@ -21,8 +21,9 @@ import pytest
 from pytest_tcpresilience import control
 from pytest_tcpresilience.control import Engine, EngineOwner
 from pytest_tcpresilience.errors import EngineDied, HarnessError
-from pytest_tcpresilience.link import Link, Upstream
+from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.settings import Settings
+from pytest_tcpresilience.upstream import Upstream
 from tests.contract.peers import WAIT_S, RawServer, is_alive, receive, see
 
 # The product's promise; reached by polling, because it is not this process's child.

@@ -10,8 +10,8 @@ import pytest
 from pytest_tcpresilience import Fault, Link, UsageError
 from pytest_tcpresilience.control import Engine
 from pytest_tcpresilience.faults import FAULTS, ONCE, check_compatible
-from pytest_tcpresilience.link import Upstream
 from pytest_tcpresilience.settings import Settings
+from pytest_tcpresilience.upstream import Upstream
 
 
 class RecordingEngine:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_tcpresilience import UsageError
-from pytest_tcpresilience.link import DEFAULT_PORTS, Upstream, join_address, seconds
+from pytest_tcpresilience.fault import seconds
+from pytest_tcpresilience.upstream import DEFAULT_PORTS, Upstream, join_address
 
 
 @pytest.mark.parametrize(
