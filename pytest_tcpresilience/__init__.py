@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.fault import Fault
     from pytest_tcpresilience.fixtures import LinkFactory
     from pytest_tcpresilience.link import Connection, Link, UpstreamUnreachableWarning
+    from pytest_tcpresilience.stream_toxics import StreamToxic
 
 __all__ = [
     "Connection",
@@ -41,6 +42,7 @@ __all__ = [
     "LinkFactory",
     "Mechanism",
     "ResilienceError",
+    "StreamToxic",
     "UpstreamUnreachableWarning",
     "UsageError",
     "Window",
@@ -56,6 +58,7 @@ _LAZY = {
     "Link": "pytest_tcpresilience.link",
     "LinkFactory": "pytest_tcpresilience.fixtures",
     "Mechanism": "pytest_tcpresilience.evidence.verdict",
+    "StreamToxic": "pytest_tcpresilience.stream_toxics",
     "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
     "detects_break": "pytest_tcpresilience.expectations",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import Fault, seconds
 from pytest_tcpresilience.faults import FAULTS, check_compatible
 from pytest_tcpresilience.settings import Settings
+from pytest_tcpresilience.stream_toxics import StreamToxic, StreamToxics
 from pytest_tcpresilience.upstream import Upstream, join_address
 
 
@@ -46,7 +48,7 @@ class Connection:
     bytes_to_client: int
 
 
-class Link:
+class Link(StreamToxics):
     """An address for the client to connect to, proxied to one upstream.
 
     Made by the ``tcp_link`` fixture; ended with its test.
@@ -168,13 +170,21 @@ class Link:
             attributes["timeout"] = timeout_ms
         self._check_usable()
         check_compatible(name, [fault.name for fault in self._faults if fault.active])
-        self._created += 1
-        toxic = f"{name}-{self._created}"
-        self.call("POST", "/toxics", {"name": toxic, "type": name, "attributes": attributes})
+        toxic = self._post_toxic(name, {"attributes": attributes})
         scheduled = when_idle is not None or after is not None
         fault = Fault(self, FAULTS[name], toxic, scheduled)
         self._faults.append(fault)
         return fault
+
+    def add_toxic(self, type_: str, body: Mapping[str, object]) -> StreamToxic:
+        """For the methods of :class:`.StreamToxics`, which any number of may be in force."""
+        return StreamToxic(self, type_, self._post_toxic(type_, body))
+
+    def _post_toxic(self, type_: str, body: Mapping[str, object]) -> str:
+        self._created += 1
+        name = f"{type_}-{self._created}"
+        self.call("POST", "/toxics", {"name": name, "type": type_, **body})
+        return name
 
     # --- what was seen -------------------------------------------------------------------
 

@@ -234,3 +234,18 @@ def test_toxics_that_come_and_go_in_mid_stream_lose_nothing(
                 remove_toxic(link, name)
 
     cross(pair, side_by_side, 8 * MEGABYTE, come_and_go)
+
+
+def test_a_links_toxics_act_and_are_lifted(link: Link, pair: Pair) -> None:
+    with link.bandwidth(rate_kb_s=0, stream="upstream"), link.latency(latency_ms=60_000):
+        pair.client.sendall(b"up")
+        pair.server.sendall(b"down")
+        assert link.connections  # a round trip to the engine
+        assert is_quiet(pair.server)
+        assert is_quiet(pair.client)
+    assert receive(pair.server, 2) == b"up"
+    assert receive(pair.client, 4) == b"down"
+    link.slicer(average_size_bytes=1)
+    link.limit_data(limit_bytes=3)
+    pair.server.sendall(b"12345")
+    assert receive_all(pair.client) == b"123"

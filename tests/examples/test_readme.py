@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pytest_tcpresilience.engine.toxics import TYPES
 from pytest_tcpresilience.evidence.timeline import SENTENCES
 from pytest_tcpresilience.faults import FAULTS
 from pytest_tcpresilience.settings import OPTIONS
+from pytest_tcpresilience.stream_toxics import StreamToxics
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +48,26 @@ def toxics_table() -> str:
     return "".join(rows)
 
 
-WRITERS = {"faults": faults_table, "settings": settings_table, "toxics": toxics_table}
+def methods_table() -> str:
+    rows = []
+    for name, kind in TYPES.items():
+        if not kind.below:
+            parameters = inspect.signature(getattr(StreamToxics, name)).parameters.values()
+            own = [each for each in parameters if each.name not in ("self", "stream", "toxicity")]
+            call = ", ".join(
+                f"{each.name}{'' if each.default is each.empty else f'={each.default}'}"
+                for each in own
+            )
+            rows.append(f"| `{name}({call})` | {kind.summary} |\n")
+    return "".join(rows)
+
+
+WRITERS = {
+    "faults": faults_table,
+    "methods": methods_table,
+    "settings": settings_table,
+    "toxics": toxics_table,
+}
 
 
 def test_every_snippet_is_a_file() -> None:

@@ -118,6 +118,24 @@ def test_a_fault_and_its_toxic_agree(name: str) -> None:
     assert kind.summary
 
 
+# The unit of each parameter, which is at the end of its name.
+UNITS = {"latency": "_ms", "timeout": "_ms", "jitter": "_ms", "rate": "_kb_s", "bytes": "_bytes"}
+UNITS |= {"average_size": "_bytes", "size_variation": "_bytes"}
+
+
+def test_each_stream_toxic_is_a_method_of_a_link_with_units() -> None:
+    for name, kind in toxics.TYPES.items():
+        if kind.below:
+            continue
+        signature = inspect.signature(getattr(Link, name))
+        assert signature.return_annotation == "StreamToxic"
+        own = [each for each in signature.parameters if each not in ("self", "stream", "toxicity")]
+        units = UNITS | {"delay": "_us" if name == "slicer" else "_ms"}
+        assert len(own) == len(kind.attributes)
+        for parameter, attribute in zip(own, kind.attributes, strict=True):
+            assert parameter.endswith(units[attribute])
+
+
 def test_what_a_toxic_needs_is_probed() -> None:
     needed = {need for kind in toxics.TYPES.values() for need in kind.needs}
     assert needed <= capabilities.RECIPES.keys()
