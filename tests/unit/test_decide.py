@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_tcpresilience.engine.toxics import (
@@ -269,6 +269,7 @@ def carry(
     return bytes(out), False, now - AT
 
 
+@settings(deadline=None)  # thousands of decisions, on a machine that may be busy
 @given(CHUNKS, st.lists(KEEPING_SETS, max_size=6), st.integers(0, 99))
 def test_no_toxic_that_keeps_data_loses_doubles_or_overtakes_a_byte(
     chunks: list[bytes], changes: list[list[Toxic]], seed: int
@@ -277,6 +278,7 @@ def test_no_toxic_that_keeps_data_loses_doubles_or_overtakes_a_byte(
     assert (out, closed) == (b"".join(chunks), False)
 
 
+@settings(deadline=None)
 @given(
     CHUNKS,
     st.integers(0, 500),
@@ -292,6 +294,7 @@ def test_limit_data_passes_exactly_so_many(
     assert closed is (len(sent) >= max(limit, 1))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4000), st.sampled_from([(), (FINE,), (LATENCY,), (FINE, LATENCY)]))
 def test_bandwidth_keeps_its_rate(size: int, others: tuple[Toxic, ...]) -> None:
     _, _, took = carry([b"x" * size], [[NARROW, *others]])
@@ -299,12 +302,14 @@ def test_bandwidth_keeps_its_rate(size: int, others: tuple[Toxic, ...]) -> None:
     assert took == pytest.approx(size / 1000 + delay_s(others, 0), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60))
 def test_a_slicer_pauses_between_pieces(size: int) -> None:
     _, _, took = carry([b"x" * size], [[SLICER]])
     assert took == pytest.approx(0.002 * ((size - 1) // 10), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([t for t in KEEPING if t not in (SHUT, RESET_PEER)])), st.data())
 def test_a_wait_ends_in_sending(toxics: list[Toxic], data: st.DataObject) -> None:
     at, luck = data.draw(st.floats(0, 1e6)), data.draw(st.floats(-1, 1))
@@ -318,6 +323,7 @@ def test_a_wait_ends_in_sending(toxics: list[Toxic], data: st.DataObject) -> Non
         assert isinstance(first, Forward)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1e6), st.floats(0, 1e4))
 def test_a_pipe_makes_up_for_no_more_than_two_pieces(at: float, late: float) -> None:
     """Also when it was looked at long after: a stream that was held is no flood."""
