@@ -62,7 +62,11 @@ class Fault:
 
     @property
     def hits(self) -> tuple[Event, ...]:
-        """One ``fault_hit`` event for each connection that it took hold of."""
+        """One ``fault_hit`` event for each connection that it took hold of.
+
+        ``refuse_connections`` and ``ignore_connections`` act on whoever connects. They have
+        one hit, of connection 0, from the moment when they are in force.
+        """
         return tuple(
             event
             for event in self._link.events
@@ -118,7 +122,7 @@ class Fault:
             return
         if self._row.once and self.hit_at is not None:
             raise UsageError(
-                f"a {self.name} cannot be lifted",
+                f"the {self.name} cannot be lifted",
                 expected="a fault that lasts: " + ", ".join(_lasting()),
                 happened=f"the {self.name} has hit: the connections are closed",
                 advice="open a new connection through the link",
@@ -150,4 +154,4 @@ class Fault:
 
 
 def _lasting() -> list[str]:
-    return [name for name, row in FAULTS.items() if not row.once]
+    return [row.call or name for name, row in FAULTS.items() if not row.once]

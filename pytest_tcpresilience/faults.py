@@ -17,7 +17,7 @@ from pytest_tcpresilience.errors import UsageError
 class FaultRow:
     """One fault.
 
-    :param name: the method of a link, and the toxic type.
+    :param name: the toxic type, and the method of a link if ``call`` names no other.
     :param cause: what does this in the real world.
     :param kernel_sees: what the client's kernel sees, which decides who can notice.
     :param noticed_by: who can notice.
@@ -26,6 +26,9 @@ class FaultRow:
     :param after_is_its_own: ``after`` belongs to the fault and is no schedule.
     :param needs_linux: whether it needs what only Linux has.
     :param excludes: faults in force that contradict this one.
+    :param listener: it acts on those who connect, and has hit as soon as it is in force.
+    :param call: how a test asks for it, where the name alone does not say it.
+    :param takes: arguments of the method beside the schedule.
     """
 
     name: str
@@ -37,7 +40,17 @@ class FaultRow:
     after_is_its_own: bool = False
     needs_linux: bool = False
     excludes: tuple[str, ...] = ()
+    listener: bool = False
+    call: str = ""
+    takes: tuple[str, ...] = ()
 
+    @property
+    def method(self) -> str:
+        return self.call.partition("(")[0] or self.name
+
+
+# Under these no segment passes, so nothing that another fault tells could arrive.
+SILENT = ("silent_drop", "evict_drop")
 
 FAULTS: dict[str, FaultRow] = {
     row.name: row
@@ -50,7 +63,74 @@ FAULTS: dict[str, FaultRow] = {
             "unacknowledged; heartbeat; read timeout",
             new_connections="stay unanswered",
             needs_linux=True,
-            excludes=("silent_drop",),
+            excludes=(*SILENT, "refuse_connections", "ignore_connections"),
+        ),
+        FaultRow(
+            name="evict_reset",
+            call='evict(then="reset")',
+            takes=("then",),
+            cause="firewall or NAT forgot the flow and answers its next packet with RST (AWS NAT "
+            "gateway and NLB)",
+            kernel_sees="nothing until its next segment, then RST",
+            noticed_by="the first probe or the first write",
+            new_connections="pass",
+            once=True,
+            needs_linux=True,
+            excludes=SILENT,
+        ),
+        FaultRow(
+            name="evict_drop",
+            call='evict(then="drop")',
+            takes=("then",),
+            cause="firewall forgot the flow and drops its packets (Azure LB by default, Cisco "
+            "ASA, Docker Swarm)",
+            kernel_sees="nothing, in either direction",
+            noticed_by="as for `silent_drop`; a reconnect works at once",
+            new_connections="pass",
+            needs_linux=True,
+            excludes=SILENT,
+        ),
+        FaultRow(
+            name="evict_reset_both",
+            call='evict(then="reset_both")',
+            takes=("then",),
+            cause="load balancer that resets what it forgets (Azure LB with TCP reset)",
+            kernel_sees="RST at the moment of eviction",
+            noticed_by="at once, if anything is watching the socket",
+            new_connections="pass",
+            once=True,
+            excludes=SILENT,
+        ),
+        FaultRow(
+            name="evict_fin",
+            call='evict(then="fin")',
+            takes=("then",),
+            cause="proxy that closes what has been idle for too long",
+            kernel_sees="FIN at the moment of eviction; the client may sit in CLOSE_WAIT",
+            noticed_by="a read; a pool that checks",
+            new_connections="pass",
+            once=True,
+            excludes=SILENT,
+        ),
+        FaultRow(
+            name="refuse_connections",
+            cause="service down",
+            kernel_sees="RST to its SYN: ECONNREFUSED. Connections that exist go on",
+            noticed_by="at once, whoever connects",
+            new_connections="are refused",
+            needs_linux=True,
+            listener=True,
+            excludes=("silent_drop", "refuse_connections", "ignore_connections"),
+        ),
+        FaultRow(
+            name="ignore_connections",
+            cause="host gone, firewall DROP, backlog full",
+            kernel_sees="no answer to its SYN. Connections that exist go on",
+            noticed_by="connect timeout",
+            new_connections="stay unanswered until it is lifted",
+            needs_linux=True,
+            listener=True,
+            excludes=("silent_drop", "refuse_connections", "ignore_connections"),
         ),
         FaultRow(
             name="stall",
@@ -58,7 +138,7 @@ FAULTS: dict[str, FaultRow] = {
             kernel_sees="ACKs, but no data",
             noticed_by="heartbeat, read timeout. Keepalive never: the peer's kernel is alive",
             new_connections="are accepted and stalled",
-            excludes=("silent_drop", "stall", "time_out"),
+            excludes=(*SILENT, "stall", "time_out"),
         ),
         FaultRow(
             name="time_out",
@@ -67,29 +147,53 @@ FAULTS: dict[str, FaultRow] = {
             noticed_by="read timeout or the FIN",
             new_connections="time out in the same way",
             after_is_its_own=True,
-            excludes=("silent_drop", "stall", "time_out"),
+            excludes=(*SILENT, "stall", "time_out"),
         ),
         FaultRow(
             name="reset",
+            takes=("side",),
             cause="process crashed, load balancer RST",
             kernel_sees="RST now, also in the middle of idling",
             noticed_by="at once, if anything is watching the socket",
             new_connections="pass",
             once=True,
-            excludes=("silent_drop",),
+            excludes=SILENT,
         ),
         FaultRow(
             name="hang_up",
+            takes=("side",),
             cause="orderly close by the server",
             kernel_sees="FIN now; the client may sit in CLOSE_WAIT",
             noticed_by="a read; a pool that checks",
             new_connections="pass",
             once=True,
-            excludes=("silent_drop",),
+            excludes=SILENT,
         ),
     )
 }
+# Who is told by a reset or a hang_up.
+SIDES = ("both", "client", "server")
 ONCE = frozenset(name for name, row in FAULTS.items() if row.once)
+# What evict(then=...) takes, and the fault that it is.
+EVICTIONS = {
+    name.removeprefix("evict_"): name for name, row in FAULTS.items() if row.method == "evict"
+}
+
+
+def choose(argument: str, value: object, choices: Iterable[str]) -> str:
+    """The value, if it is one of the choices.
+
+    :raises UsageError: naming them.
+    """
+    known = [f'"{choice}"' for choice in choices]
+    if isinstance(value, str) and f'"{value}"' in known:
+        return value
+    raise UsageError(
+        f"{argument}={value!r} is none of the choices",
+        expected=f"{argument}= one of {', '.join(known)}",
+        happened=f"got {value!r}",
+        advice="pass one of them, as a string",
+    )
 
 
 def check_compatible(name: str, in_force: Iterable[str]) -> None:

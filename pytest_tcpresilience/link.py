@@ -18,7 +18,7 @@ from pytest_tcpresilience.control import POLL_S, Engine
 from pytest_tcpresilience.errors import EngineDied, HarnessError, ResilienceError, UsageError
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import Fault, seconds
-from pytest_tcpresilience.faults import FAULTS, check_compatible
+from pytest_tcpresilience.faults import EVICTIONS, FAULTS, SIDES, check_compatible, choose
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.stream_toxics import StreamToxic, StreamToxics
 from pytest_tcpresilience.upstream import Upstream, join_address
@@ -116,6 +116,45 @@ class Link(StreamToxics):
         """
         return self._start("silent_drop", when_idle=when_idle, after=after)
 
+    def evict(
+        self, then: str = "reset", *, when_idle: float | None = None, after: float | None = None
+    ) -> Fault:
+        """What a middlebox does that forgets a flow. New connections pass.
+
+        :param then: what becomes of the flow. ``"reset"``: nothing, until the next segment
+            of either side is answered with RST; it cannot be lifted. ``"drop"``: silence,
+            as after :meth:`silent_drop`, and it can be lifted. ``"reset_both"``: RST to
+            both sides at once. ``"fin"``: FIN to both sides at once.
+        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
+        :raises UsageError: for another ``then``.
+        """
+        name = EVICTIONS[choose("then", then, EVICTIONS)]
+        return self._start(name, when_idle=when_idle, after=after)
+
+    def refuse_connections(
+        self, *, when_idle: float | None = None, after: float | None = None
+    ) -> Fault:
+        """New connections get ECONNREFUSED; those that exist go on.
+
+        The port stays the link's. The fault has hit once it is in force, also when nobody
+        is connected, so ``detects_break`` may be around the call that connects.
+
+        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
+        """
+        return self._start("refuse_connections", when_idle=when_idle, after=after)
+
+    def ignore_connections(
+        self, *, when_idle: float | None = None, after: float | None = None
+    ) -> Fault:
+        """Nobody answers those who connect; connections that exist go on.
+
+        It hits as :meth:`refuse_connections` does. Once it is lifted, a client that is
+        still waiting gets through with its next SYN.
+
+        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
+        """
+        return self._start("ignore_connections", when_idle=when_idle, after=after)
+
     def stall(self, *, when_idle: float | None = None, after: float | None = None) -> Fault:
         """Both peers look alive to each other's kernel, and no byte moves.
 
@@ -134,19 +173,28 @@ class Link(StreamToxics):
             seconds("after", 0)
         return self._start("time_out", when_idle=when_idle, timeout_ms=milliseconds)
 
-    def reset(self, *, when_idle: float | None = None, after: float | None = None) -> Fault:
+    def reset(
+        self, *, side: str = "both", when_idle: float | None = None, after: float | None = None
+    ) -> Fault:
         """RST to client and server. It acts once, on the connections of that moment.
 
+        :param side: who is told: ``"both"``, ``"client"`` or ``"server"``. The other one's
+            side of the connection stays open, and nothing more arrives on it.
         :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
         """
-        return self._start("reset", when_idle=when_idle, after=after)
+        words = {"side": choose("side", side, SIDES)}
+        return self._start("reset", when_idle=when_idle, after=after, words=words)
 
-    def hang_up(self, *, when_idle: float | None = None, after: float | None = None) -> Fault:
+    def hang_up(
+        self, *, side: str = "both", when_idle: float | None = None, after: float | None = None
+    ) -> Fault:
         """FIN to client and server, as an orderly close. It acts once.
 
+        :param side: as for :meth:`reset`.
         :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
         """
-        return self._start("hang_up", when_idle=when_idle, after=after)
+        words = {"side": choose("side", side, SIDES)}
+        return self._start("hang_up", when_idle=when_idle, after=after, words=words)
 
     def _start(
         self,
@@ -155,6 +203,7 @@ class Link(StreamToxics):
         when_idle: float | None = None,
         after: float | None = None,
         timeout_ms: int | None = None,
+        words: Mapping[str, str] | None = None,
     ) -> Fault:
         if when_idle is not None and after is not None:
             raise UsageError(
@@ -163,7 +212,8 @@ class Link(StreamToxics):
                 happened=f"got when_idle={when_idle!r} and after={after!r}",
                 advice="drop one of them",
             )
-        attributes = {"when_idle": seconds("when_idle", when_idle)}
+        attributes: dict[str, int | str] = {"when_idle": seconds("when_idle", when_idle)}
+        attributes.update(words or {})
         if timeout_ms is None:
             attributes["after"] = seconds("after", after)
         else:

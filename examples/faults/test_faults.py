@@ -35,6 +35,30 @@ def test_silent_drop(link: Link, client: socket.socket) -> None:
     assert detection.mechanism == "keepalive"
 
 
+def test_evict(link: Link, client: socket.socket) -> None:
+    """A firewall forgot the flow: the first keepalive probe is answered with RST."""
+    with detects_break(link, within=KEEPALIVE, raises=ConnectionResetError) as detection:
+        link.evict(then="reset")
+        client.recv(1)
+    assert detection.mechanism == "reset"
+
+
+def test_refuse_connections(link: Link) -> None:
+    """Service down: whoever connects hears of it at once."""
+    with detects_break(link, within=AT_ONCE, raises=ConnectionRefusedError) as detection:
+        link.refuse_connections()
+        socket.create_connection((link.host, link.port))
+    assert detection.mechanism == "refused"
+
+
+def test_ignore_connections(link: Link) -> None:
+    """Host gone: only a connect timeout ends the wait."""
+    with detects_break(link, within=AT_ONCE, raises=TimeoutError) as detection:
+        link.ignore_connections()
+        socket.create_connection((link.host, link.port), timeout=0.2)
+    assert detection.mechanism == "own_timeout"
+
+
 def test_stall(link: Link, client: socket.socket) -> None:
     """Server frozen: keepalive never notices, a read timeout does."""
     client.settimeout(0.3)
@@ -57,6 +81,14 @@ def test_reset(link: Link, client: socket.socket) -> None:
     """Server crashed: whoever is reading hears of it at once."""
     with detects_break(link, within=AT_ONCE, raises=ConnectionResetError) as detection:
         link.reset()
+        client.recv(1)
+    assert detection.mechanism == "reset"
+
+
+def test_reset_of_the_client_only(link: Link, client: socket.socket) -> None:
+    """A load balancer resets the client, and tells the server nothing."""
+    with detects_break(link, within=AT_ONCE, raises=ConnectionResetError) as detection:
+        link.reset(side="client")
         client.recv(1)
     assert detection.mechanism == "reset"
 

@@ -14,7 +14,7 @@ import errno
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,13 +78,16 @@ class Connection:
         self._holds: set[str] = set()
         self._release = trio.Event()
         self._cuts: set[str] = set()
+        self.evicted = False
         self._draws: dict[str, float] = {}
         self._timers: dict[str, trio.CancelScope] = {}
         self._pumps: dict[Stream, Pump] = {}
         self._scope = trio.CancelScope()
         self._pumping = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
-        self._ended_by_fin = False
+        # Those that our FIN went to, and whether the other side was left as it is.
+        self._finished: list[Leg] = []
+        self._one_sided = False
 
     # --- life ----------------------------------------------------------------------------
 
@@ -99,8 +102,9 @@ class Connection:
                         await self.released()
                         if await self._dial():
                             await self._pump()
-                    if self._ended_by_fin:
-                        await self._linger()
+                    await self._linger()
+                    if self._one_sided:
+                        await trio.sleep_forever()
                     self._end("fin")
                     nursery.cancel_scope.cancel()
         finally:
@@ -119,6 +123,8 @@ class Connection:
         self.proxy.events.add("connected", connection=self.number)
         if self._cuts:  # the fault took hold while the upstream was being dialled
             cuts.silence(sock)
+        if self.evicted:
+            cuts.evict(sock)
         return True
 
     async def _pump(self) -> None:
@@ -137,7 +143,7 @@ class Connection:
         It takes the other side's FIN, and answers data with RST.
         """
         async with trio.open_nursery() as nursery:
-            for leg in self.legs():
+            for leg in self._finished:
                 nursery.start_soon(self._linger_on, leg)
 
     async def _linger_on(self, leg: Leg) -> None:
@@ -161,23 +167,28 @@ class Connection:
     def _reset_leg(self, leg: Leg) -> None:
         if leg.sock.fileno() >= 0:
             trio.lowlevel.notify_closing(leg.sock)
-            cuts.reset(leg.sock, leg.peer)
+            if self.evicted:
+                cuts.reset_evicted(leg.sock)
+            else:
+                cuts.reset(leg.sock, leg.peer)
 
     def _close_sockets(self) -> None:
         for leg in self.legs():
             if leg.sock.fileno() < 0:
                 continue
-            if self._cuts:
-                # Closed as it is, the socket would retry a FIN that nobody can read.
+            if self._cuts or self.evicted:
+                # Closed as it is, the socket would retry a FIN that nobody can read, or
+                # say nothing at all.
                 self._reset_leg(leg)
             else:
                 trio.lowlevel.notify_closing(leg.sock)
                 leg.sock.close()
 
     def legs(self) -> Iterator[Leg]:
-        yield self.client
-        if self.upstream is not None:
-            yield self.upstream
+        """Both, or what is left of them."""
+        for leg in (self.client, self.upstream):
+            if leg is not None and leg.sock.fileno() >= 0:
+                yield leg
 
     # --- what pumps ask and tell ---------------------------------------------------------
 
@@ -273,17 +284,34 @@ class Connection:
 
     async def silence(self, name: str) -> Hit | None:
         """Cut both sides. ``None`` when the connection ended before it could be cut."""
+        hit = await self._take_hold(name, cuts.silence)
+        if hit is not None:
+            self._cuts.add(name)
+        return hit
+
+    async def evict(self, name: str) -> Hit | None:
+        """Have both sides' next segments answered with RST. ``None`` as for a cut.
+
+        The connection is held for good: there is no way out for what would cross.
+        """
+        hit = await self._take_hold(name, cuts.evict)
+        if hit is not None:
+            self.evicted = True
+        return hit
+
+    async def _take_hold(self, name: str, recipe: Callable[[socket.socket], None]) -> Hit | None:
         self.hold(name)
         settled = await self.settle()
         try:
+            if self.closed is not None:  # while it settled
+                raise OSError(errno.ENOTCONN, self.closed)
             for leg in self.legs():
-                cuts.silence(leg.sock)
+                recipe(leg.sock)
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF, errno.EINVAL):
                 raise
             self.release(name)
             return None
-        self._cuts.add(name)
         return self._hit(settled)
 
     def heal(self, name: str) -> None:
@@ -304,22 +332,43 @@ class Connection:
             self._reset_leg(leg)
         self._scope.cancel()
 
-    def reset(self, how: str) -> Hit:
-        """RST to both sides now, whatever else is on them."""
-        hit = self._hit()
-        self._end(how)
-        self._abort()
-        return hit
+    def reset(self, how: str, side: str = "both") -> Hit:
+        """RST now, whatever else is on the connection.
 
-    def hang_up(self, how: str) -> Hit:
-        """FIN to both sides now. What comes back later is answered as a kernel would."""
+        :param side: who is told. The other one's side then stays as it is.
+        """
         hit = self._hit()
-        self._ended_by_fin = True
-        for leg in self.legs():
-            cuts.finish(leg.sock)
-        self._end(how)
+        if side == "both":
+            self._end(how)
+            self._abort()
+            return hit
+        for leg in self._told(how, side):
+            self._reset_leg(leg)
         self._pumping.cancel()
         return hit
+
+    def hang_up(self, how: str, side: str = "both") -> Hit:
+        """FIN now. What comes back later is answered as a kernel would.
+
+        :param side: as for :meth:`reset`.
+        """
+        hit = self._hit()
+        self._finished = self._told(how, side)
+        for leg in self._finished:
+            cuts.finish(leg.sock)
+        self._pumping.cancel()
+        return hit
+
+    def _told(self, how: str, side: str) -> list[Leg]:
+        """The legs of a side. The connection is over for a client that is told."""
+        if side != "server":
+            self._end(how)
+        self._one_sided = side != "both"
+        return [
+            leg
+            for leg in self.legs()
+            if side == "both" or (leg.side == "client") is (side == "client")
+        ]
 
     def end(self) -> None:
         """The proxy goes: close as an application does, or RST under a cut."""
@@ -354,7 +403,7 @@ class Connection:
             "last_byte_at": self.last_byte_at,
             "bytes_upstream": self.counters.upstream,
             "bytes_downstream": self.counters.downstream,
-            "cut": bool(self._cuts),
+            "cut": bool(self._cuts) or self.evicted,
             "closed": self.closed,
         }
 

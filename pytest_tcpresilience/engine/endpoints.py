@@ -63,6 +63,9 @@ async def listen(address: str) -> socket.socket:
     except UnicodeError as error:  # a host that no encoding of names can carry
         raise ApiError(f"listen tcp {address!r}: {error}", 400) from error
     listener.setblocking(False)
+    # Only now, so that binding was exclusive. It lets sockets of this engine take the port
+    # beside the listener.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return listener
 
 

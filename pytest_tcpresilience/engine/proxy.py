@@ -7,6 +7,7 @@ Owns when a fault acts and on which connections. How it takes hold of them is
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
@@ -19,6 +20,7 @@ import trio
 
 from pytest_tcpresilience.engine import endpoints, schedule, strikes, toxics
 from pytest_tcpresilience.engine.connection import Connection, new_leg
+from pytest_tcpresilience.engine.door import Door
 from pytest_tcpresilience.engine.errors import (
     ApiError,
     proxy_not_found,
@@ -28,7 +30,7 @@ from pytest_tcpresilience.engine.errors import (
 from pytest_tcpresilience.engine.events import EventLog
 from pytest_tcpresilience.engine.metrics import Traffic
 from pytest_tcpresilience.engine.strikes import Active
-from pytest_tcpresilience.kernel import capabilities, cuts
+from pytest_tcpresilience.kernel import capabilities
 
 # How long to leave the listener alone when no descriptor is free.
 OUT_OF_DESCRIPTORS_S = 0.050
@@ -50,14 +52,12 @@ class Proxy:
         self.events = EventLog()
         self.seed = seed
         self._count = 0
-        self._listener: socket.socket | None = None
-        self._accepting = trio.CancelScope()
+        self._door = Door(self._serve, self._drain)
         self._nursery: trio.Nursery | None = None
         self._opened = trio.Event()
         # Held while a fault takes or loses hold, so that two control calls cannot
         # interleave. Both are bounded by the settling time.
         self._striking = trio.Lock()
-        self._silenced: set[str] = set()
         self._rescued = False
         # Held while the listener opens, so that two control calls open one.
         self._opening = trio.Lock()
@@ -106,29 +106,18 @@ class Proxy:
         if self._nursery.cancel_scope.cancel_called:  # deleted in the meantime
             listener.close()
             raise proxy_not_found()
-        self._listener = listener
         host, port = endpoints.address_of(listener.getsockname())
         self.listen = endpoints.join_address(host, port)
         self.enabled = True
         self._rescued = False
-        if self._silenced:
-            cuts.silence_listener(self._listener)
-        self._accepting = trio.CancelScope()
-        self._nursery.start_soon(self._accept, self._listener, self._accepting)
+        self._door.open(listener)
 
     def disable(self) -> None:
         """Close the listener and all connections."""
         self.enabled = False
-        self._close_listener()
+        self._door.close()
         for connection in list(self.connections.values()):
             connection.end()
-
-    def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._accepting.cancel()
-            trio.lowlevel.notify_closing(self._listener)
-            self._listener.close()
-            self._listener = None
 
     def end(self) -> None:
         self._ended = True
@@ -136,29 +125,40 @@ class Proxy:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    async def _accept(self, listener: socket.socket, scope: trio.CancelScope) -> None:
-        with scope:
-            while self._listener is listener:  # else it was closed as a client came
+    def _serve(self, listener: socket.socket) -> None:
+        self.start_soon(partial(self._accept, listener))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(trio.ClosedResourceError):
+            while self._door.listener is listener:  # else it was closed as a client came
                 await trio.lowlevel.wait_readable(listener)
                 try:
-                    sock, name = listener.accept()
-                    leg = new_leg(sock)
+                    self._admit(listener)
                 except (BlockingIOError, ConnectionAbortedError):
                     continue
                 except OSError as error:
                     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                         self.events.add("accept_failed", error=error.strerror)
                         await trio.sleep(OUT_OF_DESCRIPTORS_S)
-                    continue
-                self._count += 1
-                connection = Connection(
-                    self,
-                    self._count,
-                    leg,
-                    client_address=endpoints.address_of(name),
-                    local_address=endpoints.address_of(sock.getsockname()),
-                )
-                self.start_soon(partial(self._carry, connection))
+
+    def _drain(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._admit(listener)
+
+    def _admit(self, listener: socket.socket) -> None:
+        """Take the next client that waits. BlockingIOError when there is none."""
+        sock, name = listener.accept()
+        leg = new_leg(sock)
+        self._count += 1
+        connection = Connection(
+            self,
+            self._count,
+            leg,
+            client_address=endpoints.address_of(name),
+            local_address=endpoints.address_of(sock.getsockname()),
+        )
+        self.start_soon(partial(self._carry, connection))
 
     async def _carry(self, connection: Connection) -> None:
         try:
@@ -260,18 +260,11 @@ class Proxy:
         active.scope.cancel()
         async with self._striking:
             self.toxics.pop(name, None)
-            self._silenced.discard(name)
-            if self._listener is not None and not self._silenced:
-                self._heal_listener()
+            self._door.let_go(name)
             for connection in list(self.connections.values()):
                 strikes.let_go(toxic, connection)
         self._reshape()
         self.events.add("toxic_removed", toxic=name, type=toxic.type)
-
-    def _heal_listener(self) -> None:
-        assert self._listener is not None
-        if capabilities.probe().lacks(("silence_listener",)) is None:
-            cuts.heal_listener(self._listener)
 
     def _active(self, name: str) -> Active:
         try:
@@ -325,18 +318,23 @@ class Proxy:
             if self.toxics.get(active.toxic.name) is not active:
                 return  # removed while this waited for its turn
             active.struck_at = time.monotonic()
-            if active.toxic.type == "silent_drop":
-                # First the listener, so that no connection slips in behind the cut.
-                self._silenced.add(active.toxic.name)
-                if self._listener is not None:
-                    cuts.silence_listener(self._listener)
-            connections = [each for each in self.connections.values() if not each.closed]
+            # First the listener, so that no connection slips in behind a cut.
+            if active.toxic.type in ("silent_drop", "ignore_connections"):
+                self._door.silence(active.toxic.name)
+            elif active.toxic.type == "refuse_connections":
+                self._door.refuse(active.toxic.name)
+            connections = [
+                each for each in self.connections.values() if not each.closed and not each.evicted
+            ]
+            if active.toxic.kind.listener:
+                strikes.record_at_listener(active, self.events)
+                connections = []
             await strikes.STRIKES[active.toxic.type](active, connections)
             self.events.add(
                 "fault_active",
                 toxic=active.toxic.name,
                 type=active.toxic.type,
-                connections=active.hits,
+                connections=len(connections) and active.hits,
             )
 
     # --- rescue --------------------------------------------------------------------------
@@ -347,9 +345,9 @@ class Proxy:
         self.events.add("rescue_refuse" if refuse else "rescue_reset")
         if refuse:
             self.enabled = False
-            self._close_listener()
-        elif self._listener is not None and self._silenced:
-            self._heal_listener()
+            self._door.close()
+        else:
+            self._door.heal()
         for connection in list(self.connections.values()):
             connection.reset("rescue")
 

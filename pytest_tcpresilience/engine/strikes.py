@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from pytest_tcpresilience.engine.connection import Connection, Hit
+from pytest_tcpresilience.engine.events import EventLog
 from pytest_tcpresilience.engine.toxics import Toxic
 
 
@@ -51,6 +52,25 @@ def _record(active: Active, connection: Connection, hit: Hit) -> None:
     )
 
 
+def record_at_listener(active: Active, events: EventLog) -> None:
+    """It acts on whoever connects, so it has hit as soon as it is in force.
+
+    Connection 0 stands for those to come.
+    """
+    active.hits += 1
+    events.add(
+        "fault_hit",
+        toxic=active.toxic.name,
+        type=active.toxic.type,
+        connection=0,
+        idle_for=0.0,
+    )
+
+
+async def _at_the_listener(active: Active, connections: list[Connection]) -> None:
+    """Connections that exist go on."""
+
+
 async def _silence(active: Active, connection: Connection) -> None:
     hit = await connection.silence(active.toxic.name)
     if hit is None:
@@ -61,10 +81,22 @@ async def _silence(active: Active, connection: Connection) -> None:
     _record(active, connection, hit)
 
 
-async def _silent_drop(active: Active, connections: list[Connection]) -> None:
+async def _silence_all(active: Active, connections: list[Connection]) -> None:
     async with trio.open_nursery() as nursery:
         for connection in connections:
             nursery.start_soon(_silence, active, connection)
+
+
+async def _evict_one(active: Active, connection: Connection) -> None:
+    hit = await connection.evict(active.toxic.name)
+    if hit is not None:
+        _record(active, connection, hit)
+
+
+async def _evict_all(active: Active, connections: list[Connection]) -> None:
+    async with trio.open_nursery() as nursery:
+        for connection in connections:
+            nursery.start_soon(_evict_one, active, connection)
 
 
 async def _stall(active: Active, connections: list[Connection]) -> None:
@@ -87,20 +119,31 @@ async def _time_out(active: Active, connections: list[Connection]) -> None:
         _time_out_one(active, connection)
 
 
+def _side(active: Active) -> str:
+    """Which side is told. An eviction that is told is told to both."""
+    return active.toxic.words.get("side", "both")
+
+
 async def _reset(active: Active, connections: list[Connection]) -> None:
     for connection in connections:
-        _record(active, connection, connection.reset("reset"))
+        _record(active, connection, connection.reset(active.toxic.type, _side(active)))
 
 
 async def _hang_up(active: Active, connections: list[Connection]) -> None:
     for connection in connections:
-        _record(active, connection, connection.hang_up("hang_up"))
+        _record(active, connection, connection.hang_up(active.toxic.type, _side(active)))
 
 
 Strike = Callable[[Active, list[Connection]], Awaitable[None]]
 # One row for each link toxic of the catalogue; a test holds the two together.
 STRIKES: dict[str, Strike] = {
-    "silent_drop": _silent_drop,
+    "silent_drop": _silence_all,
+    "evict_reset": _evict_all,
+    "evict_drop": _silence_all,
+    "evict_reset_both": _reset,
+    "evict_fin": _hang_up,
+    "refuse_connections": _at_the_listener,
+    "ignore_connections": _at_the_listener,
     "stall": _stall,
     "time_out": _time_out,
     "reset": _reset,
@@ -126,7 +169,7 @@ def let_go(toxic: Toxic, connection: Connection) -> None:
     """The toxic is removed: undo what can be undone."""
     connection.disarm(toxic.name)
     connection.forget(toxic.name)
-    if toxic.type == "silent_drop":
+    if toxic.type in ("silent_drop", "evict_drop"):
         connection.heal(toxic.name)
     elif toxic.type in ("stall", "time_out"):
         connection.release(toxic.name)

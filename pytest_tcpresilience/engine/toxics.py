@@ -46,6 +46,8 @@ Stream = Literal["upstream", "downstream"]
 STREAMS: tuple[Stream, ...] = ("upstream", "downstream")
 
 _SCHEDULE = {"when_idle": 0, "after": 0}
+# Which end of a connection is told; the first is the default.
+SIDES = ("both", "client", "server")
 
 # Toxiproxy's: a slow pipe delivers ten times a second, and not once for each chunk.
 PIECE_S = 0.100
@@ -64,11 +66,13 @@ LEAST_HELD_BYTES = 64 * 1024
 class ToxicType:
     """One row of the catalogue.
 
-    :param attributes: the attributes it takes, with their defaults.
+    :param attributes: the numbers it takes, with their defaults.
+    :param choices: the words it takes, each with what it may be; the default comes first.
     :param below: whether it is a link toxic, below the byte stream.
     :param needs: recipes of :mod:`pytest_tcpresilience.kernel.capabilities` without
         which it cannot be produced.
     :param once: whether it acts once, on the connections of that moment, and is spent.
+    :param listener: whether it acts on those who connect, and not on connections.
     :param summary: what it does.
     """
 
@@ -77,6 +81,8 @@ class ToxicType:
     below: bool = False
     needs: tuple[str, ...] = ()
     once: bool = False
+    listener: bool = False
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 TYPES: dict[str, ToxicType] = {
@@ -104,26 +110,71 @@ TYPES: dict[str, ToxicType] = {
         below=True,
         needs=("settle", "silence", "heal", "silence_listener"),
     ),
+    "evict_reset": ToxicType(
+        _SCHEDULE,
+        "nothing leaves any more; the next segment of either side is answered with RST",
+        below=True,
+        needs=("settle", "evict"),
+        once=True,
+    ),
+    "evict_drop": ToxicType(
+        _SCHEDULE,
+        "as silent_drop on the connections of that moment; new ones pass",
+        below=True,
+        needs=("settle", "silence", "heal"),
+    ),
+    "evict_reset_both": ToxicType(
+        _SCHEDULE, "RST to both sides now", below=True, needs=("reset",), once=True
+    ),
+    "evict_fin": ToxicType(
+        _SCHEDULE, "FIN to both sides now", below=True, needs=("finish",), once=True
+    ),
+    "refuse_connections": ToxicType(
+        _SCHEDULE,
+        "new connections are refused, and the port stays reserved; those that exist go on",
+        below=True,
+        listener=True,
+    ),
+    "ignore_connections": ToxicType(
+        _SCHEDULE,
+        "SYNs stay unanswered; connections that exist go on",
+        below=True,
+        needs=("silence_listener",),
+        listener=True,
+    ),
     "stall": ToxicType(_SCHEDULE, "both peers look alive and no byte moves", below=True),
     "time_out": ToxicType(
         {"timeout": 0, "when_idle": 0}, "stall, then FIN after timeout ms", below=True
     ),
-    "reset": ToxicType(_SCHEDULE, "RST to both sides now", below=True, needs=("reset",), once=True),
+    "reset": ToxicType(
+        _SCHEDULE,
+        "RST now, to both sides or to one",
+        below=True,
+        needs=("reset",),
+        once=True,
+        choices={"side": SIDES},
+    ),
     "hang_up": ToxicType(
-        _SCHEDULE, "FIN to both sides now", below=True, needs=("finish",), once=True
+        _SCHEDULE,
+        "FIN now, to both sides or to one",
+        below=True,
+        needs=("finish",),
+        once=True,
+        choices={"side": SIDES},
     ),
 }
 
 
 @dataclass(frozen=True)
 class Toxic:
-    """A toxic as the API holds it. ``attributes`` are complete."""
+    """A toxic as the API holds it. ``attributes`` and ``words`` are complete."""
 
     name: str
     type: str
     stream: Stream
     toxicity: float
     attributes: Mapping[str, int]
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> ToxicType:
@@ -132,7 +183,7 @@ class Toxic:
     def document(self) -> dict[str, Any]:
         """As Toxiproxy writes it, in its order."""
         return {
-            "attributes": dict(self.attributes),
+            "attributes": {**self.attributes, **self.words},
             "name": self.name,
             "type": self.type,
             "stream": self.stream,
@@ -164,6 +215,17 @@ def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict
     return merged
 
 
+def _words(kind: ToxicType, given: object, base: Mapping[str, str]) -> dict[str, str]:
+    merged = dict(base)
+    if not isinstance(given, dict):
+        return merged
+    for name in kind.choices.keys() & given.keys():
+        if given[name] not in kind.choices[name]:
+            raise ApiError(f"attribute {name} must be one of {', '.join(kind.choices[name])}", 400)
+        merged[name] = given[name]
+    return merged
+
+
 def _toxicity(body: Mapping[str, Any], default: float) -> float:
     value = _number(body.get("toxicity", default), "toxicity")
     return min(max(float(value), 0.0), 1.0)
@@ -190,6 +252,11 @@ def create(body: Mapping[str, Any]) -> Toxic:
         stream=stream,
         toxicity=_toxicity(body, 1.0),
         attributes=_attributes(kind, body.get("attributes"), kind.attributes),
+        words=_words(
+            kind,
+            body.get("attributes"),
+            {word: choices[0] for word, choices in kind.choices.items()},
+        ),
     )
 
 
@@ -201,6 +268,7 @@ def update(toxic: Toxic, body: Mapping[str, Any]) -> Toxic:
         stream=toxic.stream,
         toxicity=_toxicity(body, toxic.toxicity),
         attributes=_attributes(toxic.kind, body.get("attributes"), toxic.attributes),
+        words=_words(toxic.kind, body.get("attributes"), toxic.words),
     )
 
 

@@ -161,7 +161,7 @@ class Watch:
                 if event["kind"] != "fault_hit" or len(followed) >= MOST_FOLLOWED:
                     continue
                 number = event["connection"]
-                if number not in followed:
+                if number and number not in followed:
                     followed.add(number)
                     nursery.start_soon(self._follow, number)
 

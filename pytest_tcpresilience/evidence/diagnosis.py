@@ -82,6 +82,47 @@ def _reconnected(seen: Observation) -> Cause | None:
     return None
 
 
+def _evicted(seen: Observation) -> Cause | None:
+    if seen.fault != "evict_reset" or seen.hit is None:
+        return None
+    look = _last_look(seen)
+    if look is not None and look.kind == "client_gone":
+        return Cause(
+            "evicted",
+            "the flow was evicted, and the client's next segment, "
+            f"{look.at - seen.hit.at:.2f} s after the fault, was answered with RST; the "
+            "application did not act on it",
+            "look for an except clause that swallows ECONNRESET, or for a socket that nobody reads",
+        )
+    why = "the flow was evicted: only the client's next segment is answered, with RST, and it sent"
+    if look is not None and look["timer"] == "off":
+        return Cause("evicted", f"{why} none; SO_KEEPALIVE is off on this socket", TURN_ON)
+    return Cause(
+        "evicted",
+        f"{why} none in time",
+        "lower TCP_KEEPIDLE or the application's heartbeat, or widen within=",
+    )
+
+
+def _not_let_in(seen: Observation) -> Cause | None:
+    """Only for a client that was still trying: any other may not have tried to connect."""
+    if seen.rescued_at is None:
+        return None
+    if seen.fault == "ignore_connections":
+        return Cause(
+            "connect_unanswered",
+            "nobody answered the client's SYN, which Linux repeats for about two minutes",
+            "give the client a connect timeout, and a limit to its retries",
+        )
+    if seen.fault == "refuse_connections":
+        return Cause(
+            "connect_refused",
+            "each attempt to connect was refused at once, and the client kept it to itself",
+            "limit the client's retries, or call detection.mark() where it handles the error",
+        )
+    return None
+
+
 def _closed_by_client(seen: Observation) -> Cause | None:
     look = _last_look(seen)
     if look is None or not str(look.get("state", "")).startswith("fin-wait"):
@@ -137,6 +178,8 @@ CAUSES: tuple[Callable[[Observation], Cause | None], ...] = (
     _stalled,
     _told_and_silent,
     _reconnected,
+    _evicted,
+    _not_let_in,
     _closed_by_client,
     _unacknowledged,
     _keepalive_off,

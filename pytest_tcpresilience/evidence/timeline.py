@@ -66,9 +66,17 @@ def _closed(event: Event) -> str:
 
 def _gone(event: Event) -> str:
     count = event["unanswered"]
+    if not count:  # no kernel gives up before something has gone unanswered
+        return "the client's socket is gone: it was reset, or the client closed it"
     return (
         f"the client's kernel gave the connection up (timer: {event['timer']}, {count} unanswered)"
     )
+
+
+def _hit(event: Event) -> str:
+    if event["connection"] == 0:
+        return f"{event['type']} acts on whoever connects"
+    return f"{event['type']} hit, {event['idle_for']:.2f} s after the last byte"
 
 
 # The vocabulary of the engine's log, and of the test process's own entries.
@@ -81,7 +89,7 @@ SENTENCES: dict[str, Callable[[Event], str]] = {
     "closed": _closed,
     "toxic_added": lambda e: f"{e['type']} armed",
     "toxic_removed": lambda e: f"{e['type']} lifted",
-    "fault_hit": lambda e: f"{e['type']} hit, {e['idle_for']:.2f} s after the last byte",
+    "fault_hit": _hit,
     "fault_active": lambda e: f"{e['type']} acts on {e['connections']} connection(s)",
     "client_socket": _client_socket,
     "client_unanswered": lambda e: f"{e['timer']} {e['unanswered']} went unanswered",

@@ -18,8 +18,11 @@ from pytest_tcpresilience.tcp.windows import Window
 # verdict, and both times have the jitter of a loaded machine.
 WITNESS_LAG_S = 0.010
 
-# Faults that the client's kernel is told of, so that it can notice at once.
-TOLD = frozenset({"reset", "hang_up", "time_out"})
+# Faults by the segment with which the client's kernel hears of them. It can then notice
+# sooner than by any timer: at once, or, after an eviction, with its next segment.
+TELLS_RST = frozenset({"reset", "evict_reset", "evict_reset_both"})
+TELLS_FIN = frozenset({"hang_up", "time_out", "evict_fin"})
+TOLD = TELLS_RST | TELLS_FIN | {"refuse_connections"}
 
 
 class Mechanism(str, Enum):
@@ -174,9 +177,11 @@ def mechanism(seen: Observation) -> Mechanism:
         return Mechanism.OWN_TIMEOUT
     if by_witness:
         return by_witness
-    if seen.fault == "reset":
+    if seen.fault == "refuse_connections":
+        return Mechanism.REFUSED
+    if seen.fault in TELLS_RST:
         return Mechanism.RESET
-    if seen.fault in ("hang_up", "time_out") or (error and error.end_of_stream):
+    if seen.fault in TELLS_FIN or (error and error.end_of_stream):
         return Mechanism.FIN
     return Mechanism.APPLICATION
 

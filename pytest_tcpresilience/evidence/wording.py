@@ -106,7 +106,7 @@ def _not_connected(seen: Observation) -> Words:
         "no connection was there to break",
         "no client has connected through this link",
         "connect to link.host and link.port, and use the connection once, before the fault; "
-        "to test a connect timeout, assert on the connect call itself",
+        "to test a connect timeout, use link.ignore_connections()",
     )
 
 

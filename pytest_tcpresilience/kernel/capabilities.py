@@ -112,6 +112,18 @@ def _try_reset(pair: Pair) -> None:
     raise _NoEffect
 
 
+def _try_evict(pair: Pair) -> None:
+    cuts.evict(pair.accepted)
+    try:
+        pair.client.send(b"?")
+        pair.client.recv(1)
+    except ConnectionResetError:
+        return
+    except BlockingIOError:
+        pass
+    raise _NoEffect
+
+
 def _try_finish(pair: Pair) -> None:
     cuts.finish(pair.accepted)
     try:
@@ -148,7 +160,11 @@ SHARED_PAIR: dict[str, Callable[[Pair], None]] = {
     "heal": _try_heal,
     "silence": _try_silence,
 }
-OWN_PAIR: dict[str, Callable[[Pair], None]] = {"reset": _try_reset, "finish": _try_finish}
+OWN_PAIR: dict[str, Callable[[Pair], None]] = {
+    "evict": _try_evict,
+    "reset": _try_reset,
+    "finish": _try_finish,
+}
 RECIPES = SHARED_PAIR | OWN_PAIR
 # What a user can do something about, by recipe.
 INTERFACES = {
@@ -156,6 +172,7 @@ INTERFACES = {
     "silence": "TCP_MD5SIG",
     "heal": "TCP_MD5SIG",
     "silence_listener": "TCP_MD5SIG_EXT",
+    "evict": "SO_BINDTOIFINDEX",
     "reset": "SO_LINGER",
     "finish": "shutdown",
     "witness": "NETLINK_SOCK_DIAG",
@@ -192,7 +209,7 @@ def probe() -> Capabilities:
     """Try every recipe once, for IPv4 and for IPv6 where the machine has it."""
     if not sys.platform.startswith("linux"):
         reason = f"needs Linux, this is {sys.platform}"
-        linux_only = ("settle", "silence", "heal", "silence_listener", "witness")
+        linux_only = ("settle", "silence", "heal", "silence_listener", "evict", "witness")
         return Capabilities(dict.fromkeys(linux_only, reason))
     missing: dict[str, str] = {}
     notes = [note for family in LOOPBACKS if (note := _probe_family(family, missing))]

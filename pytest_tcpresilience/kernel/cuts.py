@@ -10,6 +10,11 @@ outgoing one, which the peer's kernel drops before it touches any timer, because
 no key. Both directions fall silent at once, in every TCP state, with nothing sent, and
 removing the key heals. Measured on Linux 6.1, 6.12 and 6.18.
 
+How the eviction works. A socket that is bound to an interface that does not exist
+(``SO_BINDTOIFINDEX``) has no route out, and no longer matches what comes in, so the kernel
+answers the peer's next segment with RST as for a connection that it has never seen. It
+cannot be undone without CAP_NET_RAW, and holds for whatever the socket says later.
+
 Rejected: ``IP_MINTTL`` cuts one direction only, and the retransmissions that leak the
 other way restart the client's keepalive clock; ``SO_ATTACH_FILTER`` on TCP asks for
 CAP_NET_ADMIN since 2026.
@@ -30,6 +35,10 @@ TCP_MD5SIG = 14
 TCP_MD5SIG_EXT = 32
 TCP_MD5SIG_FLAG_PREFIX = 1
 SIOCOUTQ = 0x5411
+# asm-generic/socket.h
+SO_BINDTOIFINDEX = 62
+# Interfaces are numbered from 1 upwards, so none ever has this number.
+NO_INTERFACE = 0x7FFFFFF0
 
 # Any key will do: no peer ever has it.
 _KEY = b"cut"
@@ -130,6 +139,44 @@ def reset(sock: socket.socket, peer: str | None = None) -> None:
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def evict(sock: socket.socket) -> None:
+    """Let nothing leave any more; the peer's next segment is answered with RST.
+
+    A delayed acknowledgement of the peer's is such a segment: settle first. It cannot be
+    undone. :func:`reset_evicted` ends it.
+
+    :raises OSError: ``ENOTCONN`` when the peer is gone already.
+    """
+    sock.getpeername()
+    sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
+
+
+def reset_evicted(sock: socket.socket) -> None:
+    """Close an evicted socket and have its peer reset, which it could not do itself.
+
+    The socket has no way out, so another takes its addresses and sends a SYN. The peer,
+    which is still connected, answers with the number that it expects next; to that the new
+    socket's kernel replies with an RST of this number, which the peer believes.
+
+    Where another connection of this machine has got the same port, which can happen to a
+    socket that has dialled, the peer hears of the end by its next segment only.
+    """
+    with sock:
+        try:
+            local, peer = sock.getsockname(), sock.getpeername()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            return  # its connection has ended
+    with contextlib.suppress(OSError), socket.socket(sock.family) as knocking:
+        # Beside the listener, which shares its port, and its other connections.
+        knocking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        knocking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        knocking.bind(local)
+        knocking.setblocking(False)
+        # On loopback all of the exchange happens within this call.
+        knocking.connect_ex(peer)
 
 
 def finish(sock: socket.socket) -> None:

@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pytest_tcpresilience.tcp.keepalive import Keepalive
@@ -149,6 +150,21 @@ def is_quiet(sock: socket.socket) -> bool:
     finally:
         sock.settimeout(WAIT_S)
     return False
+
+
+def with_keepalive(pair: Pair) -> Pair:
+    for sock in pair.ends:
+        QUICK.apply(sock)
+    return pair
+
+
+def watch(pool: ThreadPoolExecutor, *pairs: Pair) -> list[Future[Seen]]:
+    """How a read ends, at both ends of each pair, at the same time."""
+    return [pool.submit(see, sock) for pair in pairs for sock in pair.ends]
+
+
+def what(seen: list[Future[Seen]]) -> list[str]:
+    return [each.result().what for each in seen]
 
 
 def is_alive(process_id: int) -> bool:

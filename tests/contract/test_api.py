@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_tcpresilience.control import Engine
+from pytest_tcpresilience.engine.toxics import TYPES
 from tests.contract.conftest import Dialler, ProxyFactory
 from tests.contract.peers import WAIT_S, RawServer, see
 from tests.contract.rawhttp import RawHttp
@@ -357,14 +358,14 @@ def test_an_attribute_that_the_type_does_not_have_is_ignored(http: RawHttp, toxi
     assert http("POST", toxics, body).document["attributes"] == {"timeout": 3}
 
 
-@pytest.mark.parametrize("type_", ["silent_drop", "stall", "time_out", "reset", "hang_up"])
+@pytest.mark.parametrize("type_", [name for name, kind in TYPES.items() if kind.below])
 def test_a_link_toxic_says_when_it_struck_and_what_it_hit(
     http: RawHttp, toxics: str, type_: str
 ) -> None:
     document = http("POST", toxics, {"type": type_}).document
     assert document["type"] == type_
     assert document["armed_at"] <= document["struck_at"]
-    assert document["hits"] == 0
+    assert document["hits"] == TYPES[type_].listener  # nobody is connected
 
 
 def test_a_link_toxic_that_waits_has_not_struck(http: RawHttp, toxics: str) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import random
 import socket
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,7 +18,17 @@ from pytest_tcpresilience.control import Engine
 from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.tcp.windows import idle_window
 from tests.contract.conftest import Connector, Dialler, LinkMaker
-from tests.contract.peers import QUICK, Pair, RawServer, Seen, is_quiet, receive, see
+from tests.contract.peers import (
+    QUICK,
+    Pair,
+    RawServer,
+    is_quiet,
+    receive,
+    see,
+    watch,
+    what,
+    with_keepalive,
+)
 from tests.servers import EchoServer
 
 MEGABYTE = 1024 * 1024
@@ -44,21 +54,6 @@ def link4(make_link: LinkMaker, server4: RawServer) -> Link:
 @pytest.fixture
 def pair4(connect: Connector, link4: Link, server4: RawServer) -> Pair:
     return connect(link4, server4)
-
-
-def with_keepalive(pair: Pair) -> Pair:
-    for sock in pair.ends:
-        QUICK.apply(sock)
-    return pair
-
-
-def watch(pool: ThreadPoolExecutor, *pairs: Pair) -> list[Future[Seen]]:
-    """How a read ends, at both ends of each pair, at the same time."""
-    return [pool.submit(see, sock) for pair in pairs for sock in pair.ends]
-
-
-def what(seen: list[Future[Seen]]) -> list[str]:
-    return [each.result().what for each in seen]
 
 
 # --- silent_drop -------------------------------------------------------------------------

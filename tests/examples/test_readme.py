@@ -25,7 +25,7 @@ TABLES = dict(
 
 def faults_table() -> str:
     return "".join(
-        f"| `{row.name}` | {row.cause} | {row.kernel_sees} | {row.noticed_by} "
+        f"| `{row.call or row.name}` | {row.cause} | {row.kernel_sees} | {row.noticed_by} "
         f"| {row.new_connections} |\n"
         for row in FAULTS.values()
     )
@@ -42,7 +42,7 @@ def settings_table() -> str:
 def toxics_table() -> str:
     rows = []
     for name, kind in TYPES.items():
-        attributes = ", ".join(f"`{attribute}`" for attribute in kind.attributes)
+        attributes = ", ".join(f"`{attribute}`" for attribute in (*kind.attributes, *kind.choices))
         below = "yes" if kind.below else "no"
         rows.append(f"| `{name}` | {attributes} | {below} | {kind.summary} |\n")
     return "".join(rows)

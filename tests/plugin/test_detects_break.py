@@ -79,6 +79,51 @@ def test_a_reset_is_noticed_at_once(link: Link, client: socket.socket) -> None:
     assert detection.mechanism == "reset"
 
 
+def test_a_write_into_an_evicted_flow_is_noticed_by_its_reset(
+    link: Link, client: socket.socket
+) -> None:
+    with detects_break(link, within=0.5, raises=ConnectionResetError) as detection:
+        link.evict()
+        client.sendall(b"x")
+        client.recv(1)
+    assert (detection.fault, detection.mechanism) == ("evict_reset", "reset")
+
+
+def test_an_evicted_flow_is_noticed_by_the_first_probe(link: Link, client: socket.socket) -> None:
+    """Sooner than keepalive gives up, and that is fine: RST is no timer of the client's."""
+    FAST.apply(client)
+    with detects_break(link, within=FAST, raises=ConnectionResetError) as detection:
+        link.evict()
+        client.recv(1)
+    assert detection.mechanism == "reset"
+    assert detection.after < detection.window.earliest
+
+
+def test_a_refused_connection_needs_no_earlier_one(link: Link) -> None:
+    with detects_break(link, within=0.5, raises=ConnectionRefusedError) as detection:
+        link.refuse_connections()
+        socket.create_connection((link.host, link.port))
+    assert (detection.fault, detection.mechanism) == ("refuse_connections", "refused")
+
+
+def test_a_connect_timeout_needs_no_earlier_connection(link: Link) -> None:
+    with detects_break(link, within=1.0, raises=TimeoutError) as detection:
+        link.ignore_connections()
+        socket.create_connection((link.host, link.port), timeout=0.2)
+    assert (detection.fault, detection.mechanism) == ("ignore_connections", "own_timeout")
+    assert detection.after >= 0.2
+
+
+def test_a_reconnect_that_is_refused_is_noticed(link: Link, client: socket.socket) -> None:
+    link.refuse_connections()
+    link.reset()
+    with contextlib.suppress(ConnectionResetError):
+        client.recv(1)
+    with detects_break(link, within=1.0) as detection:
+        socket.create_connection((link.host, link.port))
+    assert detection.mechanism == "refused"
+
+
 def read_or_raise(sock: socket.socket) -> bytes:
     data = sock.recv(1)
     if not data:
@@ -237,6 +282,35 @@ def test_a_stall_is_the_cause(link: Link, client: socket.socket) -> None:
         link.stall()
         client.recv(1)
     failure(caught, "this was a stall", "keepalive 1/1/1", "read timeout")
+
+
+def test_an_eviction_is_the_cause(link: Link, client: socket.socket) -> None:
+    with pytest.raises(ExpectationFailed) as caught, detects_break(link, within=0.3):
+        link.evict()
+        client.recv(1)
+    failure(
+        caught, "had to be woken", "the flow was evicted", "SO_KEEPALIVE is off", "TCP_KEEPIDLE"
+    )
+    assert isinstance(caught.value.__cause__, ConnectionResetError)  # the first stage woke it
+
+
+def test_a_connect_without_a_limit_is_the_cause(link: Link) -> None:
+    with pytest.raises(ExpectationFailed) as caught, detects_break(link, within=0.3):
+        link.ignore_connections()
+        with socket.socket() as sock:
+            sock.connect((link.host, link.port))
+            threading.Event().wait()  # the rescue may have let it in
+    failure(caught, "nobody answered the client's SYN", "a connect timeout")
+
+
+def test_retries_without_a_limit_are_the_cause(link: Link) -> None:
+    with pytest.raises(ExpectationFailed) as caught, detects_break(link, within=0.3):
+        link.refuse_connections()
+        while True:
+            with contextlib.suppress(OSError), socket.socket() as sock:
+                sock.connect((link.host, link.port))
+            time.sleep(0.02)
+    failure(caught, "each attempt to connect was refused", "limit the client's retries")
 
 
 def test_a_swallowed_error_is_the_cause(link: Link, client: socket.socket) -> None:
@@ -467,7 +541,7 @@ def test_contradicting_faults(link: Link, client: socket.socket) -> None:
 
 def test_a_reset_cannot_be_lifted(link: Link, client: socket.socket) -> None:
     fault = link.reset()
-    with pytest.raises(UsageError, match="a reset cannot be lifted"):
+    with pytest.raises(UsageError, match="the reset cannot be lifted"):
         fault.lift()
 
 

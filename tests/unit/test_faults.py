@@ -45,6 +45,16 @@ def link(engine: RecordingEngine) -> Link:
     return Link(cast(Engine, engine), "link-1", Upstream("localhost", 80), Settings(), "127.0.0.1")
 
 
+SCHEDULED = [name for name, row in FAULTS.items() if not row.after_is_its_own]
+
+
+def start_by_name(link: Link, name: str, **schedule: float) -> Fault:
+    """By the method that the table names."""
+    then = {"then": name.removeprefix("evict_")} if FAULTS[name].method == "evict" else {}
+    fault: Fault = getattr(link, FAULTS[name].method)(**then, **schedule)
+    return fault
+
+
 def test_each_row_is_complete() -> None:
     for name, row in FAULTS.items():
         assert row.name == name
@@ -53,7 +63,7 @@ def test_each_row_is_complete() -> None:
 
 
 def test_what_acts_once() -> None:
-    assert {"reset", "hang_up"} == ONCE
+    assert {"reset", "hang_up", "evict_reset", "evict_reset_both", "evict_fin"} == ONCE
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,11 @@ def test_faults_that_go_together(name: str) -> None:
 
 def test_nothing_can_be_told_on_a_silent_link() -> None:
     """Where no segment passes, neither RST nor FIN nor an ACK can."""
-    assert [name for name, row in FAULTS.items() if "silent_drop" not in row.excludes] == []
+    silent = {"silent_drop", "evict_drop"}
+    deaf = [name for name, row in FAULTS.items() if not silent <= set(row.excludes)]
+    # A flow that was evicted says nothing about those who connect.
+    assert deaf == [name for name, row in FAULTS.items() if row.listener]
+    assert all("silent_drop" in FAULTS[name].excludes for name in deaf)
 
 
 Start = Callable[[Link], Fault]
@@ -100,7 +114,10 @@ Start = Callable[[Link], Fault]
         ),
         pytest.param(
             lambda link: link.reset(after=0.25),
-            {"type": "reset", "attributes": {"when_idle": 0, "after": 250}},
+            {
+                "type": "reset",
+                "attributes": {"when_idle": 0, "after": 250, "side": "both"},
+            },
             True,
             id="after",
         ),
@@ -116,6 +133,30 @@ Start = Callable[[Link], Fault]
             True,
             id="its-own-and-scheduled",
         ),
+        pytest.param(
+            lambda link: link.evict(),
+            {"type": "evict_reset", "attributes": {"when_idle": 0, "after": 0}},
+            False,
+            id="evict",
+        ),
+        *(
+            pytest.param(
+                lambda link, name=name: getattr(link, name)(side="server"),
+                {"type": name, "attributes": {"when_idle": 0, "after": 0, "side": "server"}},
+                False,
+                id=f"{name}-side",
+            )
+            for name in ("reset", "hang_up")
+        ),
+        *(
+            pytest.param(
+                lambda link, then=then: link.evict(then=then, when_idle=1),
+                {"type": f"evict_{then}", "attributes": {"when_idle": 1000, "after": 0}},
+                True,
+                id=f"evict-{then}",
+            )
+            for then in ("reset", "drop", "reset_both", "fin")
+        ),
     ],
 )
 def test_what_the_engine_is_asked(
@@ -128,12 +169,12 @@ def test_what_the_engine_is_asked(
 
 @pytest.mark.parametrize("value", [0, -1, -0.5, float("nan")])
 @pytest.mark.parametrize("schedule", ["when_idle", "after"])
-@pytest.mark.parametrize("name", [name for name, row in FAULTS.items() if not row.after_is_its_own])
+@pytest.mark.parametrize("name", SCHEDULED)
 def test_a_bad_schedule(
     link: Link, engine: RecordingEngine, name: str, schedule: str, value: float
 ) -> None:
     with pytest.raises(UsageError, match=f"{schedule}={value!r} is no time"):
-        getattr(link, name)(**{schedule: value})
+        start_by_name(link, name, **{schedule: value})
     assert engine.toxics == []
 
 
@@ -144,10 +185,30 @@ def test_time_out_wants_its_time(link: Link, engine: RecordingEngine, after: Any
     assert engine.toxics == []
 
 
-@pytest.mark.parametrize("name", [name for name, row in FAULTS.items() if not row.after_is_its_own])
+@pytest.mark.parametrize("side", ["", "upstream", None])
+@pytest.mark.parametrize("name", ["reset", "hang_up"])
+def test_a_side_is_one_of_its_choices(
+    link: Link, engine: RecordingEngine, name: str, side: Any
+) -> None:
+    with pytest.raises(UsageError, match="none of the choices") as caught:
+        getattr(link, name)(side=side)
+    assert caught.value.expected == 'side= one of "both", "client", "server"'
+    assert engine.toxics == []
+
+
+@pytest.mark.parametrize("then", ["", "RST", None, ["reset"]])
+def test_evict_wants_one_of_its_choices(link: Link, engine: RecordingEngine, then: Any) -> None:
+    with pytest.raises(UsageError, match="none of the choices") as caught:
+        link.evict(then=then)
+    assert f"then={then!r}" in caught.value.summary
+    assert caught.value.expected == 'then= one of "reset", "drop", "reset_both", "fin"'
+    assert engine.toxics == []
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
 def test_two_schedules(link: Link, engine: RecordingEngine, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name}: when_idle= and after= together"):
-        getattr(link, name)(when_idle=1, after=1)
+        start_by_name(link, name, when_idle=1, after=1)
     assert engine.toxics == []
 
 
@@ -181,9 +242,12 @@ def test_what_has_acted_once_cannot_be_lifted(link: Link, engine: RecordingEngin
     engine.events = [{"seq": 1, "at": 1.0, "kind": "fault_hit", "toxic": "reset-1"}]
     assert not fault.active
     assert fault.hit_at == 1.0
-    with pytest.raises(UsageError, match="a reset cannot be lifted") as caught:
+    with pytest.raises(UsageError, match="the reset cannot be lifted") as caught:
         fault.lift()
-    assert caught.value.expected == "a fault that lasts: silent_drop, stall, time_out"
+    assert caught.value.expected == (
+        'a fault that lasts: silent_drop, evict(then="drop"), refuse_connections, '
+        "ignore_connections, stall, time_out"
+    )
 
 
 def test_a_scheduled_fault_that_never_hit_fails_the_test(link: Link) -> None:

@@ -192,6 +192,65 @@ def test_reset_of_what_is_gone_is_no_error(pair: Pair) -> None:
     assert pair.accepted.fileno() == -1
 
 
+@pytest.fixture
+def _can_evict() -> None:
+    lacks = capabilities.probe().lacks(("evict",))
+    if lacks:
+        pytest.skip(lacks)
+
+
+can_evict = pytest.mark.usefixtures("_can_evict")
+
+
+@can_evict
+def test_an_evicted_socket_says_nothing_and_its_peers_next_segment_draws_a_reset(
+    pair: Pair,
+) -> None:
+    cuts.evict(pair.accepted)
+    pair.accepted.send(b"never")
+    cuts.finish(pair.accepted)
+    assert arrived(pair.client) is None
+    pair.client.send(b"x")
+    with pytest.raises(ConnectionResetError):
+        pair.client.recv(1)
+
+
+@can_evict
+@pytest.mark.parametrize("end", ["accepted", "client"])
+def test_an_evicted_socket_is_closed_with_a_reset_to_its_peer(pair: Pair, end: str) -> None:
+    """Of the accepting side beside its listener and a neighbour, and of the dialling side."""
+    pair.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    with dialling(address(pair.listener)) as client:
+        neighbour, _ = pair.listener.accept()
+        client.settimeout(10)
+        # Bound, so that no other connection of this machine has the same port meanwhile.
+        bound = (address(pair.listener)[0], 0)
+        with (
+            neighbour,
+            socket.create_connection(address(pair.listener), source_address=bound) as dialled,
+        ):
+            accepted, _ = pair.listener.accept()
+            evicted, peer = (accepted, dialled) if end == "accepted" else (dialled, accepted)
+            with accepted:
+                cuts.evict(evicted)
+                cuts.reset_evicted(evicted)
+                assert evicted.fileno() == -1
+                peer.settimeout(10)
+                with pytest.raises(ConnectionResetError):
+                    peer.recv(1)
+            neighbour.send(b"x")
+            assert client.recv(1) == b"x"
+
+
+@can_evict
+def test_what_is_gone_cannot_be_evicted_and_is_closed(pair: Pair) -> None:
+    cuts.reset(pair.client)
+    with pytest.raises(OSError, match="not connected"):
+        cuts.evict(pair.accepted)
+    cuts.reset_evicted(pair.accepted)
+    assert pair.accepted.fileno() == -1
+
+
 def test_finish_leaves_the_other_direction_open(pair: Pair) -> None:
     cuts.finish(pair.accepted)
     assert arrived(pair.client) == b""
@@ -385,7 +444,7 @@ def test_the_probe_leaves_nothing_behind() -> None:
 def test_what_this_machine_can_do() -> None:
     """Every recipe rests on interfaces that each supported kernel has."""
     found = probe()
-    assert found.missing.keys() <= {"silence", "heal", "silence_listener", "witness"}
+    assert found.missing.keys() <= {"silence", "heal", "silence_listener", "evict", "witness"}
     assert found == probe()
 
 
@@ -413,6 +472,7 @@ def _nothing(*_: object) -> None:
         ("silence", cuts, "silence"),
         ("heal", cuts, "heal"),
         ("silence_listener", cuts, "silence_listener"),
+        ("evict", cuts, "evict"),
         ("reset", cuts, "reset"),
         ("finish", cuts, "finish"),
         ("witness", SockDiag, "lookup"),

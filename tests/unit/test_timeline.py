@@ -27,6 +27,11 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
         {"connection": 1, "type": "stall", "idle_for": 1.5},
         "connection 1: stall hit, 1.50 s after the last byte",
     ),
+    (
+        "fault_hit",
+        {"connection": 0, "type": "refuse_connections", "idle_for": 0.0},
+        "refuse_connections acts on whoever connects",
+    ),
     ("fault_active", {"type": "stall", "connections": 0}, "stall acts on 0 connection(s)"),
     (
         "client_socket",
@@ -53,6 +58,11 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
         "client_gone",
         {**LOOK, "timer": "keepalive", "unanswered": 2},
         "the client's kernel gave the connection up (timer: keepalive, 2 unanswered)",
+    ),
+    (
+        "client_gone",
+        {**LOOK, "timer": "keepalive"},
+        "the client's socket is gone: it was reset, or the client closed it",
     ),
     ("witness_unavailable", {"error": "no"}, "the client's socket cannot be followed: no"),
     ("rescue_reset", {}, "rescue: RST on all connections of the link"),

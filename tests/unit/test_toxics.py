@@ -15,7 +15,10 @@ from pytest_tcpresilience.engine.toxics import TYPES, Toxic, create, update
 @pytest.mark.parametrize("kind", TYPES)
 def test_the_least_that_makes_a_toxic(kind: str) -> None:
     toxic = create({"type": kind})
-    assert toxic == Toxic(f"{kind}_downstream", kind, "downstream", 1.0, TYPES[kind].attributes)
+    words = {word: choices[0] for word, choices in TYPES[kind].choices.items()}
+    assert toxic == Toxic(
+        f"{kind}_downstream", kind, "downstream", 1.0, TYPES[kind].attributes, words
+    )
     assert toxic.kind is TYPES[kind]
     assert set(toxic.attributes.values()) == {0}
 
@@ -78,6 +81,16 @@ def test_a_toxic_as_toxiproxy_writes_it() -> None:
             id="attribute-fraction",
         ),
         pytest.param(
+            {"type": "reset", "attributes": {"side": "left"}},
+            "attribute side must be one of both, client, server",
+            id="attribute-no-choice",
+        ),
+        pytest.param(
+            {"type": "reset", "attributes": {"side": ["client"]}},
+            "attribute side must be one of both, client, server",
+            id="attribute-no-word",
+        ),
+        pytest.param(
             {"type": "stall", "attributes": {"after": 1, "when_idle": 1}},
             "a toxic is scheduled by when_idle or by after, not by both",
             id="two-schedules",
@@ -88,6 +101,13 @@ def test_what_is_refused(body: dict[str, Any], message: str) -> None:
     with pytest.raises(ApiError) as caught:
         create(body)
     assert (caught.value.message, caught.value.status) == (message, 400)
+
+
+def test_a_word_among_the_attributes() -> None:
+    toxic = create({"type": "reset", "attributes": {"side": "server", "after": 5}})
+    assert toxic.document()["attributes"] == {"when_idle": 0, "after": 5, "side": "server"}
+    assert update(toxic, {"attributes": {"side": "client"}}).words == {"side": "client"}
+    assert update(toxic, {}).words == {"side": "server"}
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])

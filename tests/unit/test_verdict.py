@@ -100,7 +100,9 @@ def test_every_outcome_is_reached() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_only_what_the_kernel_is_told_may_be_noticed_at_once(fault: str) -> None:
     seen = observation(fault=fault, noticed=0.01, error=RESET)
-    told = fault in ("reset", "hang_up", "time_out")
+    told = fault in ("reset", "hang_up", "time_out", "refuse_connections") or (
+        fault.startswith("evict_") and fault != "evict_drop"
+    )
     expected = Outcome.NOTICED if told else Outcome.TOO_EARLY
     assert judge(seen) is expected
 
@@ -154,10 +156,26 @@ MECHANISMS: dict[str, tuple[Mechanism, Observation]] = {
         Mechanism.RESET,
         observation(noticed=0.1, error=OTHER, fault="reset"),
     ),
+    **{
+        f"reset-by-{fault}": (
+            Mechanism.RESET,
+            observation(noticed=0.1, error=OTHER, fault=fault),
+        )
+        for fault in ("evict_reset", "evict_reset_both")
+    },
+    "fin-by-eviction": (Mechanism.FIN, observation(noticed=0.1, fault="evict_fin")),
+    "keepalive-of-a-dropped-flow": (
+        Mechanism.KEEPALIVE,
+        observation(KEEPALIVE_END, noticed=3.0, error=TIMED_OUT, fault="evict_drop"),
+    ),
     "fin-by-hang-up": (Mechanism.FIN, observation(noticed=0.1, error=OTHER, fault="hang_up")),
     "fin-by-time-out": (Mechanism.FIN, observation(noticed=0.1, error=OTHER, fault="time_out")),
     "fin-by-what-the-library-says": (Mechanism.FIN, observation(noticed=0.1, error=END)),
     "refused": (Mechanism.REFUSED, observation(noticed=0.1, error=REFUSED)),
+    "refused-behind-a-library": (
+        Mechanism.REFUSED,
+        observation(noticed=0.1, error=OTHER, fault="refuse_connections"),
+    ),
     "own-timeout": (Mechanism.OWN_TIMEOUT, observation(noticed=3.0, error=OWN_TIMEOUT)),
     "own-timeout-whatever-the-kernel": (
         Mechanism.OWN_TIMEOUT,

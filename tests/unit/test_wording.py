@@ -77,7 +77,8 @@ TEMPLATES: dict[str, tuple[Outcome, Observation, str, str, str, str]] = {
         "test",
         "no connection was there to break",
         "no client has connected through this link",
-        "connect to link.host and link.port",
+        "connect to link.host and link.port, and use the connection once, before the fault; "
+        "to test a connect timeout, use link.ignore_connections()",
     ),
     "never-hit": (
         Outcome.NEVER_HIT,
@@ -189,6 +190,47 @@ DIAGNOSES: dict[str, tuple[str, Observation, str, str]] = {
         "the client opened a new connection 0.75 s after the fault and said nothing",
         "assert on the result of the operation",
     ),
+    "evicted-and-silent": (
+        "evicted",
+        observation(look(0.0, "client_socket", timer="off"), fault="evict_reset", rescued=4.0),
+        "the flow was evicted: only the client's next segment is answered, with RST, and it sent "
+        "none; SO_KEEPALIVE is off on this socket",
+        "set SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT",
+    ),
+    "evicted-and-slow": (
+        "evicted",
+        observation(look(0.0, "client_socket", expires=60.0), fault="evict_reset", rescued=4.0),
+        "the flow was evicted: only the client's next segment is answered, with RST, and it sent "
+        "none in time",
+        "lower TCP_KEEPIDLE or the application's heartbeat",
+    ),
+    "evicted-and-told": (
+        "evicted",
+        observation(look(1.02, "client_gone"), fault="evict_reset", rescued=4.0),
+        "the flow was evicted, and the client's next segment, 1.02 s after the fault, was "
+        "answered with RST; the application did not act on it",
+        "swallows ECONNRESET",
+    ),
+    # What the rescue did is no evidence.
+    "evicted-and-rescued": (
+        "evicted",
+        observation(look(4.01, "client_gone"), fault="evict_reset", rescued=4.0),
+        "the flow was evicted: only the client's next segment is answered, with RST, and it sent "
+        "none in time",
+        "lower TCP_KEEPIDLE",
+    ),
+    "ignored": (
+        "connect_unanswered",
+        observation(fault="ignore_connections", rescued=4.0),
+        "nobody answered the client's SYN, which Linux repeats for about two minutes",
+        "give the client a connect timeout",
+    ),
+    "refused": (
+        "connect_refused",
+        observation(fault="refuse_connections", rescued=4.0),
+        "each attempt to connect was refused at once, and the client kept it to itself",
+        "limit the client's retries",
+    ),
     "closed": (
         "closed_by_client",
         observation(look(1.0, "client_socket", state="fin-wait-1", timer="retransmit")),
@@ -242,7 +284,8 @@ def test_causes(name: str, seen: Observation, why: str, cure: str) -> None:
 
 
 def test_every_cause_is_reached() -> None:
-    assert len({name for name, *_ in DIAGNOSES.values()}) == len(CAUSES)
+    # One row has two: which, depends on the fault.
+    assert len({name for name, *_ in DIAGNOSES.values()}) == len(CAUSES) + 1
 
 
 @pytest.mark.parametrize(
@@ -253,6 +296,8 @@ def test_every_cause_is_reached() -> None:
         pytest.param(observation(look(1.0, "client_socket", timer="persist")), id="other-timer"),
         pytest.param(observation(look(-0.5, "client_gone")), id="an-earlier-faults-end"),
         pytest.param(observation(fault=None), id="no-hit"),
+        pytest.param(observation(fault="ignore_connections"), id="did-not-connect"),
+        pytest.param(observation(fault="refuse_connections"), id="did-not-connect-either"),
     ],
 )
 def test_without_evidence_nothing_is_claimed(seen: Observation) -> None:
