@@ -11,7 +11,8 @@ nothing of the tests that use it; everything reaches it through the API.
     proxy      a listener, its connections, its toxics
     connection one client, one upstream, and what faults do to the two sockets
     pump       moves the bytes of one direction
-    toxics     the catalogue of toxic types, and what a toxic does to a chunk: pure
+    toxics     the catalogue of toxic types: pure
+    shaping    what stream toxics do to the bytes of one direction: pure
     metrics    bytes through proxies, for Prometheus
     schedule   when a scheduled toxic is due: pure
     watch      the rescue, and the witness that follows the clients' sockets

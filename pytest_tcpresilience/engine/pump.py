@@ -2,7 +2,7 @@
 
 Owns the order of the bytes: none is lost, doubled or overtaken, also when toxics come
 and go in the middle of a transfer. It does not know which toxics there are (it asks
-:func:`.toxics.decide`), nor how a connection ends (it tells its connection).
+:func:`.shaping.decide`), nor how a connection ends (it tells its connection).
 
 With no stream toxic the reader sends what it has read itself. With one, it fills a
 queue, and a writer, started when first needed, empties it. The reader sends directly
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from pytest_tcpresilience.engine import toxics
+from pytest_tcpresilience.engine import shaping, toxics
 from pytest_tcpresilience.kernel import cuts
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class Pump:
         self._stream = stream
         self._source = source
         self._sink = sink
-        self._queue: deque[toxics.Chunk] = deque()
+        self._queue: deque[shaping.Chunk] = deque()
         self._queued = 0
-        self._flow = toxics.Flow()
+        self._flow = shaping.Flow()
         # One for each direction: what one of them carries does not change the other's luck.
         self._random = random.Random(f"{connection.seed}/{stream}")
         self._sending = False
@@ -90,7 +90,7 @@ class Pump:
                 return
             if not data:
                 return
-            while self._queued > toxics.most_held(self._connection.shaping(self._stream)):
+            while self._queued > shaping.most_held(self._connection.shaping(self._stream)):
                 await self._changed.wait()
 
     async def _receive(self) -> bytes | None:
@@ -111,7 +111,7 @@ class Pump:
             return data
 
     def _enqueue(self, data: bytes, nursery: trio.Nursery) -> None:
-        chunk = toxics.stamp(data, time.monotonic(), self._random)
+        chunk = shaping.stamp(data, time.monotonic(), self._random)
         self._queue.append(chunk)
         self._queued += len(data)
         self.wake()
@@ -129,15 +129,15 @@ class Pump:
                 await self._changed.wait()
             chunk = self._queue[0]
             now = time.monotonic()
-            shaping = self._connection.shaping(self._stream)
-            verdict = toxics.decide(shaping, chunk, self._flow, now)
-            if isinstance(verdict, toxics.Wait):
+            active = self._connection.shaping(self._stream)
+            verdict = shaping.decide(active, chunk, self._flow, now)
+            if isinstance(verdict, shaping.Wait):
                 with trio.move_on_after(verdict.until - now):
                     await self._changed.wait()
-            elif isinstance(verdict, toxics.Drop):
+            elif isinstance(verdict, shaping.Drop):
                 self._take(chunk.left)
                 self.wake()
-            elif isinstance(verdict, toxics.Close):
+            elif isinstance(verdict, shaping.Close):
                 await self._close()
                 return
             elif not await self._forward(chunk, verdict):
@@ -148,11 +148,11 @@ class Pump:
         chunk = self._queue[0]
         self._queued -= count
         if count < chunk.left:
-            self._queue[0] = toxics.advance(chunk, count, self._random)
+            self._queue[0] = shaping.advance(chunk, count, self._random)
         else:
             self._queue.popleft()
 
-    async def _forward(self, chunk: toxics.Chunk, verdict: toxics.Forward) -> bool:
+    async def _forward(self, chunk: shaping.Chunk, verdict: shaping.Forward) -> bool:
         """Send what the verdict says. Whether more may follow."""
         self._flow = verdict.flow
         self._take(verdict.count)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_tcpresilience.engine.toxics import (
+from pytest_tcpresilience.engine.shaping import (
     CATCH_UP_S,
     LEAST_HELD_BYTES,
     MOST_HELD_BYTES,
@@ -21,17 +21,15 @@ from pytest_tcpresilience.engine.toxics import (
     Drop,
     Flow,
     Forward,
-    Toxic,
     Verdict,
     Wait,
     advance,
-    create,
     decide,
     delay_s,
     most_held,
     stamp,
-    update,
 )
+from pytest_tcpresilience.engine.toxics import Toxic, create, update
 
 
 def toxic(kind: str, **attributes: int) -> Toxic:
