@@ -150,7 +150,16 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        if self._process.poll() is not None:
+            return False
+        if sys.platform != "linux":
+            return True
+        # While the mourner waits, poll() knows nothing. This looks without reaping.
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PID, self.pid, flags) is None
+        except ChildProcessError:
+            return False  # the mourner has reaped it just now
 
     @property
     def pid(self) -> int:

@@ -10,6 +10,7 @@ nothing of the tests that use it; everything reaches it through the API.
     bodies     what a request's body may hold: pure
     proxy      a listener, its connections, its toxics
     connection one client, one upstream, and what faults do to the two sockets
+    legs       the two sockets of a connection
     pump       moves the bytes of one direction
     toxics     the catalogue of toxic types: pure
     shaping    what stream toxics do to the bytes of one direction: pure

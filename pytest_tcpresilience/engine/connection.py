@@ -20,17 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from pytest_tcpresilience.engine.pump import Leg, Pump
+from pytest_tcpresilience.engine.legs import Leg, settle
+from pytest_tcpresilience.engine.pump import Pump
 from pytest_tcpresilience.kernel import cuts
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.engine.proxy import Proxy
     from pytest_tcpresilience.engine.toxics import Stream, Toxic
-
-# Linux holds an acknowledgement back for up to 48 ms on loopback (measured, n = 30);
-# after twice that, whatever is still unacknowledged is data in flight.
-SETTLE_S = 0.100
-SETTLE_POLL_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -263,25 +259,6 @@ class Connection:
         now = time.monotonic()
         return Hit(at=now, idle_for=now - self.last_byte_at, settled=settled)
 
-    async def settle(self) -> bool:
-        """Wait, for at most 0.1 s, until both sides have acknowledged what was sent.
-
-        A cut in the middle of a delayed acknowledgement would leave the client with
-        unacknowledged data, and keepalive does not run then.
-        """
-        socks = [leg.sock for leg in self.legs()]
-        with trio.move_on_after(SETTLE_S):
-            while True:
-                try:
-                    for sock in socks:
-                        cuts.acknowledge_now(sock)
-                    if not any(cuts.unacknowledged(sock) for sock in socks):
-                        return True
-                except OSError:
-                    return False  # gone in the meantime
-                await trio.sleep(SETTLE_POLL_S)
-        return False
-
     async def silence(self, name: str) -> Hit | None:
         """Cut both sides. ``None`` when the connection ended before it could be cut."""
         hit = await self._take_hold(name, cuts.silence)
@@ -301,7 +278,7 @@ class Connection:
 
     async def _take_hold(self, name: str, recipe: Callable[[socket.socket], None]) -> Hit | None:
         self.hold(name)
-        settled = await self.settle()
+        settled = await settle(list(self.legs()))
         try:
             if self.closed is not None:  # while it settled
                 raise OSError(errno.ENOTCONN, self.closed)
@@ -406,18 +383,3 @@ class Connection:
             "cut": bool(self._cuts) or self.evicted,
             "closed": self.closed,
         }
-
-
-def new_leg(sock: socket.socket) -> Leg:
-    """The client's leg from an accepted socket.
-
-    :raises OSError: ENOTCONN when it has gone again; ``sock`` is closed then.
-    """
-    try:
-        peer = str(sock.getpeername()[0])
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Leg("client", sock, peer)

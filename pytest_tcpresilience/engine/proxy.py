@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from pytest_tcpresilience.engine import endpoints, schedule, strikes, toxics
-from pytest_tcpresilience.engine.connection import Connection, new_leg
+from pytest_tcpresilience.engine.connection import Connection
 from pytest_tcpresilience.engine.door import Door
 from pytest_tcpresilience.engine.errors import (
     ApiError,
@@ -28,6 +28,7 @@ from pytest_tcpresilience.engine.errors import (
     toxic_not_found,
 )
 from pytest_tcpresilience.engine.events import EventLog
+from pytest_tcpresilience.engine.legs import new_leg
 from pytest_tcpresilience.engine.metrics import Traffic
 from pytest_tcpresilience.engine.strikes import Active
 from pytest_tcpresilience.kernel import capabilities

@@ -13,36 +13,20 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import trio
 
 from pytest_tcpresilience.engine import shaping, toxics
+from pytest_tcpresilience.engine.legs import Leg
 from pytest_tcpresilience.kernel import cuts
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.engine.connection import Connection
 
 READ_SIZE = 128 * 1024
-
-Side = Literal["client", "upstream"]
-
-
-@dataclass
-class Leg:
-    """One of the two sockets of a connection.
-
-    :param peer: the address at the other end, kept because a socket whose connection is
-        gone no longer knows it.
-    """
-
-    side: Side
-    sock: socket.socket
-    peer: str
 
 
 class Pump:

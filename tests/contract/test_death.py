@@ -200,6 +200,17 @@ def test_an_owner_replaces_a_killed_engine() -> None:
     assert owner.started is None
 
 
+def test_a_killed_engine_is_not_alive_while_another_thread_waits_for_it(
+    own_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Popen.poll() says nothing then, and an owner would hand out the dead engine."""
+    monkeypatch.setattr(own_engine._process, "poll", lambda: None)
+    assert own_engine.alive
+    kill(own_engine)
+    assert gone(own_engine.pid)
+    assert not own_engine.alive
+
+
 def test_a_client_behind_a_cut_is_woken_when_the_engine_is_killed(
     own_engine: Engine, server: RawServer
 ) -> None:

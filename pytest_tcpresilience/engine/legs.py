@@ -1,0 +1,72 @@
+"""The two sockets of a connection, each a leg, and how they are brought to rest.
+
+Owns a leg from accept or dial on. What is done to a leg is :mod:`.connection`'s.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import trio
+
+from pytest_tcpresilience.kernel import cuts
+
+# Linux holds an acknowledgement back for up to 48 ms on loopback (measured, n = 30);
+# after twice that, whatever is still unacknowledged is data in flight.
+SETTLE_S = 0.100
+SETTLE_POLL_S = 0.001
+
+Side = Literal["client", "upstream"]
+
+
+@dataclass
+class Leg:
+    """One of the two sockets of a connection.
+
+    :param peer: the address at the other end, kept because a socket whose connection is
+        gone no longer knows it.
+    """
+
+    side: Side
+    sock: socket.socket
+    peer: str
+
+
+def new_leg(sock: socket.socket) -> Leg:
+    """The client's leg from an accepted socket.
+
+    :raises OSError: ENOTCONN when it has gone again; ``sock`` is closed then.
+    """
+    try:
+        peer = str(sock.getpeername()[0])
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Leg("client", sock, peer)
+
+
+async def settle(legs: Iterable[Leg]) -> bool:
+    """Wait, for at most 0.1 s, until all peers have acknowledged what was sent.
+
+    A cut in the middle of a delayed acknowledgement would leave the client with
+    unacknowledged data, and keepalive does not run then.
+
+    :returns: whether they have.
+    """
+    socks = [leg.sock for leg in legs]
+    with trio.move_on_after(SETTLE_S):
+        while True:
+            try:
+                for sock in socks:
+                    cuts.acknowledge_now(sock)
+                if not any(cuts.unacknowledged(sock) for sock in socks):
+                    return True
+            except OSError:
+                return False  # gone in the meantime
+            await trio.sleep(SETTLE_POLL_S)
+    return False
