@@ -21,6 +21,7 @@ from pytest_tcpresilience.engine import endpoints
 from pytest_tcpresilience.engine.api import Api
 from pytest_tcpresilience.engine.errors import ApiError
 from pytest_tcpresilience.engine.service import Options, serve
+from pytest_tcpresilience.tcp.addresses import join_address
 
 NAME = "pytest-tcpresilience"
 # Toxiproxy's, which its clients use when they are told nothing.
@@ -82,7 +83,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         proxy_metrics=arguments.proxy_metrics,
         proxies=_read(arguments.config),
     )
-    address = endpoints.join_address(arguments.host, arguments.port)
+    address = join_address(arguments.host, arguments.port)
     try:
         sock = await endpoints.listen(address)
     except ApiError as error:
@@ -100,7 +101,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _announce(sock: socket.socket, api: Api) -> None:
-    address = endpoints.join_address(*endpoints.address_of(sock.getsockname()))
+    address = join_address(*endpoints.address_of(sock.getsockname()))
     print(
         f"{NAME} {__version__} serves Toxiproxy's API on http://{address} (seed {api.seed})",
         flush=True,

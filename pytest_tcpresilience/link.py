@@ -21,7 +21,8 @@ from pytest_tcpresilience.fault import Fault, seconds
 from pytest_tcpresilience.faults import EVICTIONS, FAULTS, SIDES, check_compatible, choose
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.stream_toxics import StreamToxic, StreamToxics
-from pytest_tcpresilience.upstream import Upstream, join_address
+from pytest_tcpresilience.tcp.addresses import join_address
+from pytest_tcpresilience.upstream import Upstream
 
 
 class UpstreamUnreachableWarning(UserWarning):
@@ -168,9 +169,8 @@ class Link(StreamToxics):
         :param after: seconds of stall before the FIN. This is not a schedule.
         :param when_idle: begin once no byte has crossed the link for so many seconds.
         """
-        milliseconds = seconds("after", after)
-        if not milliseconds:
-            seconds("after", 0)
+        # None, which is "not given" for a schedule, is no length of a stall.
+        milliseconds = seconds("after", 0 if after is None else after)
         return self._start("time_out", when_idle=when_idle, timeout_ms=milliseconds)
 
     def reset(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from pytest_tcpresilience.errors import UsageError
+from pytest_tcpresilience.tcp.addresses import join_address
 
 # Where a URL names no port. IANA's registrations, for what people put behind a link.
 DEFAULT_PORTS = {
@@ -85,10 +86,6 @@ class Upstream:
         if port is None:
             raise ValueError(f"no port, and none is known for {parts.scheme}://")
         return cls(_url_host(parts), _port(port), parts)
-
-
-def join_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _url_host(parts: SplitResult) -> str:

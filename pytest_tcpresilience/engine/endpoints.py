@@ -32,10 +32,6 @@ def split_address(address: str, what: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def join_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def address_of(name: tuple[Any, ...]) -> tuple[str, int]:
     """Host and port of a socket name, without IPv6's flow and scope."""
     return (str(name[0]), int(name[1]))

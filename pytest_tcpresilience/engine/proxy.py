@@ -32,6 +32,7 @@ from pytest_tcpresilience.engine.legs import new_leg
 from pytest_tcpresilience.engine.metrics import Traffic
 from pytest_tcpresilience.engine.strikes import Active
 from pytest_tcpresilience.kernel import capabilities
+from pytest_tcpresilience.tcp.addresses import join_address
 
 # How long to leave the listener alone when no descriptor is free.
 OUT_OF_DESCRIPTORS_S = 0.050
@@ -108,7 +109,7 @@ class Proxy:
             listener.close()
             raise proxy_not_found()
         host, port = endpoints.address_of(listener.getsockname())
-        self.listen = endpoints.join_address(host, port)
+        self.listen = join_address(host, port)
         self.enabled = True
         self._rescued = False
         self._door.open(listener)

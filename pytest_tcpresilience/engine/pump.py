@@ -74,7 +74,11 @@ class Pump:
                 return
             if not data:
                 return
-            while self._queued > shaping.most_held(self._connection.shaping(self._stream)):
+            # With an empty queue there is nothing to work out, as for every read of a link
+            # without toxics.
+            while self._queue and self._queued > shaping.most_held(
+                self._connection.shaping(self._stream)
+            ):
                 await self._changed.wait()
 
     async def _receive(self) -> bytes | None:

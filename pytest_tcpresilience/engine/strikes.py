@@ -67,10 +67,6 @@ def record_at_listener(active: Active, events: EventLog) -> None:
     )
 
 
-async def _at_the_listener(active: Active, connections: list[Connection]) -> None:
-    """Connections that exist go on."""
-
-
 async def _silence(active: Active, connection: Connection) -> None:
     hit = await connection.silence(active.toxic.name)
     if hit is None:
@@ -81,32 +77,19 @@ async def _silence(active: Active, connection: Connection) -> None:
     _record(active, connection, hit)
 
 
-async def _silence_all(active: Active, connections: list[Connection]) -> None:
-    async with trio.open_nursery() as nursery:
-        for connection in connections:
-            nursery.start_soon(_silence, active, connection)
-
-
-async def _evict_one(active: Active, connection: Connection) -> None:
+async def _evict(active: Active, connection: Connection) -> None:
     hit = await connection.evict(active.toxic.name)
     if hit is not None:
         _record(active, connection, hit)
 
 
-async def _evict_all(active: Active, connections: list[Connection]) -> None:
-    async with trio.open_nursery() as nursery:
-        for connection in connections:
-            nursery.start_soon(_evict_one, active, connection)
+def _stall(active: Active, connection: Connection) -> None:
+    _record(active, connection, connection.stall(active.toxic.name))
 
 
-async def _stall(active: Active, connections: list[Connection]) -> None:
-    for connection in connections:
-        _record(active, connection, connection.stall(active.toxic.name))
-
-
-def _time_out_one(active: Active, connection: Connection) -> None:
+def _time_out(active: Active, connection: Connection) -> None:
+    _stall(active, connection)
     toxic = active.toxic
-    _record(active, connection, connection.stall(toxic.name))
     connection.after(
         toxic.name,
         toxic.attributes["timeout"] / 1000,
@@ -114,40 +97,60 @@ def _time_out_one(active: Active, connection: Connection) -> None:
     )
 
 
-async def _time_out(active: Active, connections: list[Connection]) -> None:
-    for connection in connections:
-        _time_out_one(active, connection)
-
-
 def _side(active: Active) -> str:
     """Which side is told. An eviction that is told is told to both."""
     return active.toxic.words.get("side", "both")
 
 
-async def _reset(active: Active, connections: list[Connection]) -> None:
-    for connection in connections:
-        _record(active, connection, connection.reset(active.toxic.type, _side(active)))
+def _reset(active: Active, connection: Connection) -> None:
+    _record(active, connection, connection.reset(active.toxic.type, _side(active)))
 
 
-async def _hang_up(active: Active, connections: list[Connection]) -> None:
-    for connection in connections:
-        _record(active, connection, connection.hang_up(active.toxic.type, _side(active)))
+def _hang_up(active: Active, connection: Connection) -> None:
+    _record(active, connection, connection.hang_up(active.toxic.type, _side(active)))
 
 
 Strike = Callable[[Active, list[Connection]], Awaitable[None]]
+
+
+def _settling(one: Callable[[Active, Connection], Awaitable[None]]) -> Strike:
+    """On all connections side by side, because each has to settle first."""
+
+    async def strike(active: Active, connections: list[Connection]) -> None:
+        async with trio.open_nursery() as nursery:
+            for connection in connections:
+                nursery.start_soon(one, active, connection)
+
+    return strike
+
+
+def _at_once(one: Callable[[Active, Connection], None]) -> Strike:
+    """On one connection after the other: none of them waits for anything."""
+
+    async def strike(active: Active, connections: list[Connection]) -> None:
+        for connection in connections:
+            one(active, connection)
+
+    return strike
+
+
+async def _at_the_listener(active: Active, connections: list[Connection]) -> None:
+    """Connections that exist go on."""
+
+
 # One row for each link toxic of the catalogue; a test holds the two together.
 STRIKES: dict[str, Strike] = {
-    "silent_drop": _silence_all,
-    "evict_reset": _evict_all,
-    "evict_drop": _silence_all,
-    "evict_reset_both": _reset,
-    "evict_fin": _hang_up,
+    "silent_drop": _settling(_silence),
+    "evict_reset": _settling(_evict),
+    "evict_drop": _settling(_silence),
+    "evict_reset_both": _at_once(_reset),
+    "evict_fin": _at_once(_hang_up),
     "refuse_connections": _at_the_listener,
     "ignore_connections": _at_the_listener,
-    "stall": _stall,
-    "time_out": _time_out,
-    "reset": _reset,
-    "hang_up": _hang_up,
+    "stall": _at_once(_stall),
+    "time_out": _at_once(_time_out),
+    "reset": _at_once(_reset),
+    "hang_up": _at_once(_hang_up),
 }
 
 
@@ -160,9 +163,9 @@ def meet(active: Active, connection: Connection) -> None:
         connection.hold(toxic.name)
         connection.proxy.start_soon(lambda: _silence(active, connection))
     elif toxic.type == "stall":
-        _record(active, connection, connection.stall(toxic.name))
+        _stall(active, connection)
     elif toxic.type == "time_out":
-        _time_out_one(active, connection)
+        _time_out(active, connection)
 
 
 def let_go(toxic: Toxic, connection: Connection) -> None:

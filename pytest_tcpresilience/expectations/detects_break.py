@@ -159,7 +159,7 @@ class detects_break:
         log = self._link.events
         own: list[Event] = []
         marked_at = self._detection.marked_at
-        noticed_at = marked_at if marked_at is not None else None
+        noticed_at = marked_at
         if error is not None:
             own.append(Event(0, ended_at, "error", {"error": causes.facts(error).name}))
             noticed_at = ended_at if noticed_at is None else min(noticed_at, ended_at)

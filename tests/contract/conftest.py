@@ -19,7 +19,8 @@ from pytest_tcpresilience.control import Engine
 from pytest_tcpresilience.errors import HarnessError
 from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.settings import Settings
-from pytest_tcpresilience.upstream import Upstream, join_address
+from pytest_tcpresilience.tcp.addresses import join_address
+from pytest_tcpresilience.upstream import Upstream
 from tests.contract.peers import WAIT_S, Pair, RawServer
 from tests.contract.rawhttp import RawHttp
 from tests.servers import EchoServer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_tcpresilience.engine.endpoints import address_of, join_address, split_address
+from pytest_tcpresilience.engine.endpoints import address_of, split_address
 from pytest_tcpresilience.engine.errors import ApiError
+from pytest_tcpresilience.tcp.addresses import join_address
 
 
 @pytest.mark.parametrize(

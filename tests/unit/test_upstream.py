@@ -9,7 +9,8 @@ import pytest
 
 from pytest_tcpresilience import UsageError
 from pytest_tcpresilience.fault import seconds
-from pytest_tcpresilience.upstream import DEFAULT_PORTS, Upstream, join_address
+from pytest_tcpresilience.tcp.addresses import join_address
+from pytest_tcpresilience.upstream import DEFAULT_PORTS, Upstream
 
 
 @pytest.mark.parametrize(
