@@ -88,10 +88,13 @@ class Unwinder:
     or return. Both replace a debugger's or a coverage tool's for that long.
 
     :param block: the frame that holds the ``with`` statement, and has just entered it.
+    :param loop_inside: the block runs under an event loop of its thread, whose code must
+        not be left at any line.
     """
 
-    def __init__(self, block: FrameType) -> None:
+    def __init__(self, block: FrameType, *, loop_inside: bool) -> None:
         self._block = block
+        self._loop_inside = loop_inside
         self._with_line = block.f_lineno
         self._before: tuple[Any, Any] | None = None
         self._failed: tuple[FrameType, int] | None = None
@@ -140,20 +143,22 @@ class Unwinder:
         # own try would catch what is raised there; the except clause comes next.
         again = self._failed == (frame, frame.f_lineno)
         self._failed = None
-        return not leaving and not again and self._on_behalf(frame)
+        return not leaving and not again and self.may_leave(frame)
 
-    def _on_behalf(self, frame: FrameType) -> bool:
+    def may_leave(self, frame: FrameType | None) -> bool:
         """Whether the frame runs for the block, and may be left at any line.
 
-        An event loop's own code may not. This project's is on its way out of the block,
-        with whatever it calls.
+        Not what runs on behalf of the block's event loop, in whatever module: to leave
+        trio's code between entering and recording a cancel scope corrupts its state. And
+        not this project's code, which is on its way out of the block.
         """
-        if frame.f_globals.get("__name__", "").partition(".")[0] in LOOPS:
-            return False
         for each in _stack(frame):
             if each is self._block:
                 return True
-            if each.f_globals.get("__name__", "").startswith("pytest_tcpresilience."):
+            package = each.f_globals.get("__name__", "").partition(".")[0]
+            if package == "pytest_tcpresilience":
+                return False
+            if package in LOOPS and (self._loop_inside or each is frame):
                 return False
         return False
 
@@ -205,9 +210,12 @@ class MainThread:
         if self._over or (self._loop_inside and self._block not in _stack(frame)):
             return
         self._strikes += 1
-        if self._strikes > SWALLOWED_MOST:
+        safe = not self._loop_inside or self._unwinder.may_leave(frame)
+        if not safe or self._strikes > SWALLOWED_MOST:
+            # It raises as soon as the block is at a line that may be left.
             self._unwinder.begin(_up_to(self._block, frame))
-        raise RescueInterrupt
+        if safe:
+            raise RescueInterrupt
 
     def finish(self, error: BaseException | None) -> bool:
         global _armed
@@ -349,9 +357,10 @@ def _asyncio_task() -> asyncio.Task[Any] | None:
 def for_block(block: FrameType) -> Interrupter:
     """The right interrupter for the block that begins in this frame, in this thread."""
     in_main = threading.current_thread() is threading.main_thread()
-    unwinder = Unwinder(block)
     task = _asyncio_task()
-    if _in_trio() or task is not None:
+    loop_inside = _in_trio() or task is not None
+    unwinder = Unwinder(block, loop_inside=loop_inside)
+    if loop_inside:
         signaller = MainThread(block, unwinder, loop_inside=True) if in_main else _Nothing()
         if task is None:
             return TrioTask(unwinder, signaller)
