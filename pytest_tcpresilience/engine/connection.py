@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from pytest_tcpresilience.engine.legs import Leg, settle
+from pytest_tcpresilience.engine.legs import Leg, readable, settle
 from pytest_tcpresilience.engine.pump import Pump
 from pytest_tcpresilience.kernel import cuts
 
@@ -145,7 +145,7 @@ class Connection:
     async def _linger_on(self, leg: Leg) -> None:
         while True:
             try:
-                await trio.lowlevel.wait_readable(leg.sock)
+                await readable(leg)
                 data = leg.sock.recv(1)
             except BlockingIOError:
                 continue

@@ -50,6 +50,28 @@ def new_leg(sock: socket.socket) -> Leg:
     return Leg("client", sock, peer)
 
 
+async def readable(leg: Leg) -> None:
+    """Wait until there is something to read, be it the end.
+
+    :raises trio.ClosedResourceError: when the socket is closed, meanwhile or already. trio
+        itself would take the latter for a file descriptor of -1, and remember the wait for
+        the next closed socket to stumble over.
+    """
+    _check_open(leg)
+    await trio.lowlevel.wait_readable(leg.sock)
+
+
+async def writable(leg: Leg) -> None:
+    """Wait until the socket takes more. Errors as :func:`readable`."""
+    _check_open(leg)
+    await trio.lowlevel.wait_writable(leg.sock)
+
+
+def _check_open(leg: Leg) -> None:
+    if leg.sock.fileno() < 0:
+        raise trio.ClosedResourceError("a fault has closed this socket")
+
+
 async def settle(legs: Iterable[Leg]) -> bool:
     """Wait, for at most 0.1 s, until all peers have acknowledged what was sent.
 

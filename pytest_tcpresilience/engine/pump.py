@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from pytest_tcpresilience.engine import shaping, toxics
-from pytest_tcpresilience.engine.legs import Leg
+from pytest_tcpresilience.engine.legs import Leg, readable, writable
 from pytest_tcpresilience.kernel import cuts
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Pump:
     async def _receive(self) -> bytes | None:
         """The next bytes; ``b""`` at the end of the stream; ``None`` when it broke."""
         while True:
-            await trio.lowlevel.wait_readable(self._source.sock)
+            await readable(self._source)
             if self._connection.held:
                 await self._connection.released()
                 continue
@@ -183,4 +183,4 @@ class Pump:
                 return False
             if not left:
                 return True
-            await trio.lowlevel.wait_writable(self._sink.sock)
+            await writable(self._sink)

@@ -435,3 +435,19 @@ def test_a_silent_drop_before_any_connection_hits_nobody(link: Link, engine: Eng
     assert fault.hits == ()
     (active,) = [event for event in link.events if event.kind == "fault_active"]
     assert active["connections"] == 0
+
+
+def test_a_reset_while_the_upstream_is_being_dialled_is_no_mistake_of_the_engine(
+    engine: Engine, make_link: LinkMaker, echo: EchoServer, side_by_side: ThreadPoolExecutor
+) -> None:
+    """The socket is closed just before its reader begins to wait for it."""
+    link = make_link(echo.address)
+
+    def meet_it(number: int) -> str:
+        with socket.create_connection((link.host, link.port)) as sock:
+            return see(sock).what
+
+    with link.reset_peer(timeout_ms=0):
+        assert set(side_by_side.map(meet_it, range(200))) == {"ECONNRESET"}
+    assert [event for event in link.events if event.kind == "internal_error"] == []
+    assert engine.alive
