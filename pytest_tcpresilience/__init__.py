@@ -17,7 +17,7 @@ from pytest_tcpresilience.errors import (
     ResilienceError,
     UsageError,
 )
-from pytest_tcpresilience.tcp import Keepalive, Window
+from pytest_tcpresilience.tcp import Keepalive, Middlebox, Window
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.evidence.timeline import Event
@@ -41,6 +41,7 @@ __all__ = [
     "Link",
     "LinkFactory",
     "Mechanism",
+    "Middlebox",
     "ResilienceError",
     "StreamToxic",
     "UpstreamUnreachableWarning",
