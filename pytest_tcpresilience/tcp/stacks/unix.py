@@ -159,10 +159,9 @@ class Solaris(Stack):
 
     @property
     def probes(self) -> int:
-        limit = self._seconds("keepalive_abort_interval")
-        if not limit:
+        if not self.keepalive_abort_interval:
             return 0
-        end = self.idle + limit
+        end = (self.keepalive_interval + self.keepalive_abort_interval) / 1000
         return sum(1 for _ in takewhile(lambda at: at <= end, self._ticks(None, False)))
 
     def _ticks(self, keepalive: Keepalive | None, answered_probe: bool) -> Iterator[float]:
