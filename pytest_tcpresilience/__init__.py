@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.fixtures import LinkFactory
     from pytest_tcpresilience.link import Connection, Link, UpstreamUnreachableWarning
     from pytest_tcpresilience.stream_toxics import StreamToxic
+    from pytest_tcpresilience.tcp.advice import Advice, advise
 
 __all__ = [
+    "Advice",
     "Connection",
     "Detection",
     "EngineDied",
@@ -48,10 +50,12 @@ __all__ = [
     "UsageError",
     "Window",
     "__version__",
+    "advise",
     "detects_break",
 ]
 
 _LAZY = {
+    "Advice": "pytest_tcpresilience.tcp.advice",
     "Connection": "pytest_tcpresilience.link",
     "Detection": "pytest_tcpresilience.expectations",
     "Event": "pytest_tcpresilience.evidence.timeline",
@@ -61,6 +65,7 @@ _LAZY = {
     "Mechanism": "pytest_tcpresilience.evidence.verdict",
     "StreamToxic": "pytest_tcpresilience.stream_toxics",
     "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
+    "advise": "pytest_tcpresilience.tcp.advice",
     "detects_break": "pytest_tcpresilience.expectations",
 }
 

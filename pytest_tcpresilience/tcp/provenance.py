@@ -67,12 +67,15 @@ def knowledge(where: str = "general knowledge") -> Source:
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """The error for a name that is in no table, with the nearest one that is."""
-    names = list(known)
-    wanted = str(name).lower().replace("_", "-").replace(" ", "-")
-    close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    plain = {_plain(each): each for each in known}
+    close = difflib.get_close_matches(_plain(str(name)), plain, n=1, cutoff=0.5)
     return UsageError(
         f"{kind}={name!r} is not known",
-        expected=f"one of {', '.join(names)}",
+        expected=f"one of {', '.join(plain.values())}",
         happened=f"got {name!r}",
-        advice=f"did you mean {close[0]!r}?" if close else "pass one of them, as a string",
+        advice=f"did you mean {plain[close[0]]!r}?" if close else "pass one of them, as a string",
     )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace(" ", "-")

@@ -26,6 +26,8 @@ from pytest_tcpresilience.tcp.provenance import Source
 
 # Sums of many doubled intervals are compared with limits.
 _ROUNDING_S = 1e-6
+# The coarsest clock of the systems without a better known one: BSD's slow tick, 500 ms.
+_SLOW_TICK_S = 0.5
 # What a profile must give a source for, beside its tunables.
 FACTS = ("keepalive", "probe_payload", "rst_at_abort", "retransmission", "syn", "msl", "options")
 
@@ -337,6 +339,10 @@ class Stack(ABC):
         """Retransmissions of a SYN that nobody answers, and when ``connect`` fails."""
         ticks = self._doubling(self.rto_initial, self.rto_initial)
         return self._given_up(ticks, self.syn_retries, self.syn_limit)
+
+    def latest(self, seconds: float) -> float:
+        """When a timer that is set for so many seconds has fired at the latest."""
+        return seconds + _SLOW_TICK_S
 
     # --- words -------------------------------------------------------------------------
 

@@ -10,7 +10,12 @@ from typing import ClassVar
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.provenance import Source, document, knowledge, measured, source
 from pytest_tcpresilience.tcp.stacks.base import Schedule, Stack, Tunable
-from pytest_tcpresilience.tcp.windows import first_probe_s, unanswered_probes
+from pytest_tcpresilience.tcp.windows import (
+    WHEEL_FLOOR_S,
+    WHEEL_SHARE,
+    first_probe_s,
+    unanswered_probes,
+)
 
 _LINUX = measured("Linux 6.18, 360 connections at a time; holds on 6.1 and 6.12")
 _LINUX_SYSCTL = document("tcp(7); Documentation/networking/ip-sysctl.rst")
@@ -146,6 +151,9 @@ class Linux(Stack):
         ``tcp_syn_retries`` too is turned into a time, as if there were no even ones.
         """
         return _past(self._syn_ticks(), [], _model_s(self.tcp_syn_retries, self.rto_initial))
+
+    def latest(self, seconds: float) -> float:
+        return seconds * (1 + WHEEL_SHARE) + WHEEL_FLOOR_S
 
     def _syn_ticks(self) -> Iterator[float]:
         at = 0.0
