@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_tcpresilience.tcp.provenance import Source, document, knowledge, measured
+from pytest_tcpresilience.tcp.provenance import Source, document, knowledge, measured, source
 
 # Configurable, with no bounds that would matter to an idle flow.
 ANY = (1.0, 2_147_483.0)
@@ -264,7 +264,7 @@ APPLIANCES = (
         "NAT by RFC 5382",
         7440,
         "drop",
-        document("RFC 5382, REQ-5: at least 2 hours 4 minutes"),
+        knowledge("RFC 5382, REQ-5, not read: at least 2 hours 4 minutes"),
         _SILENT,
         doubts=("home routers often forget sooner, and none is obliged to say what comes then",),
     ),
@@ -290,7 +290,7 @@ PROXIES = (
         "nginx, stream proxy",
         600,
         "fin",
-        document("https://nginx.org/en/docs/stream/ngx_stream_proxy_module.html: proxy_timeout"),
+        source("proxy_timeout in a module derived from ngx_stream_proxy_module"),
         knowledge("both sides are closed"),
         adjustable=ANY,
         proxy=True,
@@ -300,7 +300,7 @@ PROXIES = (
         "nginx, HTTP proxy",
         75,
         "fin",
-        document("nginx documentation: keepalive_timeout"),
+        knowledge("keepalive_timeout"),
         knowledge("closed; a request that waits 60 s (proxy_read_timeout) gets 504"),
         adjustable=ANY,
         proxy=True,
