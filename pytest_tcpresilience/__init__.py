@@ -17,7 +17,7 @@ from pytest_tcpresilience.errors import (
     ResilienceError,
     UsageError,
 )
-from pytest_tcpresilience.tcp import Keepalive, Middlebox, Window
+from pytest_tcpresilience.tcp import Keepalive, Window
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.evidence.timeline import Event
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.link import Connection, Link, UpstreamUnreachableWarning
     from pytest_tcpresilience.stream_toxics import StreamToxic
     from pytest_tcpresilience.tcp.advice import Advice, advise
+    from pytest_tcpresilience.tcp.middleboxes import Middlebox
 
 __all__ = [
     "Advice",
@@ -63,6 +64,7 @@ _LAZY = {
     "Link": "pytest_tcpresilience.link",
     "LinkFactory": "pytest_tcpresilience.fixtures",
     "Mechanism": "pytest_tcpresilience.evidence.verdict",
+    "Middlebox": "pytest_tcpresilience.tcp.middleboxes",
     "StreamToxic": "pytest_tcpresilience.stream_toxics",
     "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
     "advise": "pytest_tcpresilience.tcp.advice",

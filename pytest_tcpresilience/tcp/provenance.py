@@ -6,7 +6,6 @@ numbers mean.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -67,6 +66,8 @@ def knowledge(where: str = "general knowledge") -> Source:
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """The error for a name that is in no table, with the nearest one that is."""
+    import difflib  # only for those who err
+
     plain = {_plain(each): each for each in known}
     close = difflib.get_close_matches(_plain(str(name)), plain, n=1, cutoff=0.5)
     return UsageError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -141,3 +143,16 @@ def test_each_mode_of_eviction_says_who_hears() -> None:
     assert tuple(EVICTIONS) == EVICTION_MODES
     assert {mode for mode, told in EVICTIONS.items() if told.at_once} == {"reset_both", "fin"}
     assert Middlebox.AWS_NLB.eviction.hears == "whoever sends next"
+
+
+def test_a_session_that_asks_for_no_box_does_not_pay_for_the_tables() -> None:
+    tables = "pytest_tcpresilience.tcp.presets", "pytest_tcpresilience.tcp.stacks", "difflib"
+    code = (
+        "import sys, pytest_tcpresilience.plugin as _, pytest_tcpresilience as p; "
+        f"print([name for name in {tables!r} if name in sys.modules]); "
+        "print(p.Middlebox.AWS_NLB.idle_timeout)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["[]", "350"]
