@@ -84,6 +84,7 @@ class Connection:
         # Those that our FIN went to, and whether the other side was left as it is.
         self._finished: list[Leg] = []
         self._one_sided = False
+        self._aborted = False
 
     # --- life ----------------------------------------------------------------------------
 
@@ -114,6 +115,9 @@ class Connection:
             reason = error.strerror or str(error)
             self.proxy.events.add("upstream_failed", connection=self.number, error=reason)
             self.reset("upstream_failed")
+            return False
+        if self._aborted:  # while this was on its way back
+            cuts.reset(sock)
             return False
         self.upstream = Leg("upstream", sock, sock.getpeername()[0])
         self.proxy.events.add("connected", connection=self.number)
@@ -305,6 +309,7 @@ class Connection:
         return self._hit()
 
     def _abort(self) -> None:
+        self._aborted = True
         for leg in self.legs():
             self._reset_leg(leg)
         self._scope.cancel()

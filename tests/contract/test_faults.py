@@ -451,3 +451,21 @@ def test_a_reset_while_the_upstream_is_being_dialled_is_no_mistake_of_the_engine
         assert set(side_by_side.map(meet_it, range(200))) == {"ECONNRESET"}
     assert [event for event in link.events if event.kind == "internal_error"] == []
     assert engine.alive
+
+
+def test_a_reset_while_the_upstream_is_being_dialled_is_a_reset_for_the_upstream(
+    make_link: LinkMaker, server: RawServer, side_by_side: ThreadPoolExecutor
+) -> None:
+    link = make_link(server.address)
+
+    def meet_it(number: int) -> str:
+        with socket.create_connection((link.host, link.port)) as sock:
+            return see(sock).what
+
+    with link.reset_peer(timeout_ms=0):
+        clients = [side_by_side.submit(meet_it, number) for number in range(100)]
+        assert {client.result() for client in clients} == {"ECONNRESET"}
+    seen = set()
+    while server.has_a_client_waiting():
+        seen.add(see(server._accepted[-1]).what)
+    assert seen <= {"ECONNRESET"}  # empty, if all were reset before they were dialled
