@@ -20,12 +20,13 @@ from pytest_tcpresilience.errors import (
 from pytest_tcpresilience.tcp import Keepalive, Window
 
 if TYPE_CHECKING:
+    from pytest_tcpresilience.connection import Connection, Ending, StruckFault
     from pytest_tcpresilience.evidence.timeline import Event
     from pytest_tcpresilience.evidence.verdict import Mechanism
     from pytest_tcpresilience.expectations import Detection, detects_break
     from pytest_tcpresilience.fault import Fault
     from pytest_tcpresilience.fixtures import LinkFactory
-    from pytest_tcpresilience.link import Connection, Link, UpstreamUnreachableWarning
+    from pytest_tcpresilience.link import Link, UpstreamUnreachableWarning
     from pytest_tcpresilience.stream_toxics import StreamToxic
     from pytest_tcpresilience.tcp.advice import Advice, advise
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
@@ -34,6 +35,7 @@ __all__ = [
     "Advice",
     "Connection",
     "Detection",
+    "Ending",
     "EngineDied",
     "Event",
     "ExpectationFailed",
@@ -47,6 +49,7 @@ __all__ = [
     "Middlebox",
     "ResilienceError",
     "StreamToxic",
+    "StruckFault",
     "UpstreamUnreachableWarning",
     "UsageError",
     "Window",
@@ -57,8 +60,9 @@ __all__ = [
 
 _LAZY = {
     "Advice": "pytest_tcpresilience.tcp.advice",
-    "Connection": "pytest_tcpresilience.link",
+    "Connection": "pytest_tcpresilience.connection",
     "Detection": "pytest_tcpresilience.expectations",
+    "Ending": "pytest_tcpresilience.connection",
     "Event": "pytest_tcpresilience.evidence.timeline",
     "Fault": "pytest_tcpresilience.fault",
     "Link": "pytest_tcpresilience.link",
@@ -66,6 +70,7 @@ _LAZY = {
     "Mechanism": "pytest_tcpresilience.evidence.verdict",
     "Middlebox": "pytest_tcpresilience.tcp.middleboxes",
     "StreamToxic": "pytest_tcpresilience.stream_toxics",
+    "StruckFault": "pytest_tcpresilience.connection",
     "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
     "advise": "pytest_tcpresilience.tcp.advice",
     "detects_break": "pytest_tcpresilience.expectations",

@@ -7,12 +7,12 @@ engine's, and what it is called is :mod:`pytest_tcpresilience.faults`'.
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING
 
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.faults import FAULTS, FaultRow
+from pytest_tcpresilience.waiting import follow, limit_of
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.link import Link
@@ -42,18 +42,39 @@ def seconds(name: str, value: float | None) -> int:
     return round(number * 1000)
 
 
-class Fault:
-    """A fault on a link. It is active, or scheduled, as soon as it exists.
+def byte_count(name: str, value: int) -> int:
+    """An argument in bytes.
 
-    As a context manager it is lifted at the end of the block.
+    :raises UsageError: for what is no whole number of at least 1.
+    """
+    number: object = value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise UsageError(
+            f"{name}={value!r} is no number of bytes",
+            expected=f"{name} as a whole number of at least 1",
+            happened=f"got {value!r}",
+            advice=f"leave {name} out for a fault that acts now",
+        )
+    return number
+
+
+class Fault:
+    """A fault on a link, or on one connection of it.
+
+    It is active, or scheduled, as soon as it exists. As a context manager it is lifted at
+    the end of the block.
     """
 
-    def __init__(self, link: Link, row: FaultRow, name: str, scheduled: bool) -> None:
+    def __init__(
+        self, link: Link, row: FaultRow, name: str, scheduled: bool, connection: int = 0
+    ) -> None:
         self._link = link
         self._row = row
         self._toxic = name
         self._lifted = False
         self.scheduled = scheduled
+        # The number of the only connection that it acts on; 0 for all.
+        self.connection = connection
 
     @property
     def name(self) -> str:
@@ -85,7 +106,10 @@ class Fault:
     @property
     def active(self) -> bool:
         """Whether it is scheduled or in force."""
-        return not self._lifted and not (self._row.once and self.hit_at is not None)
+        if self._lifted or (self._row.once and self.hit_at is not None):
+            return False
+        # With its only connection, a fault is over.
+        return not self.connection or self._link.is_open(self.connection)
 
     def wait_until_hit(self, timeout: float | None = None) -> float:
         """Block until the fault has hit, and return ``hit_at``.
@@ -93,23 +117,17 @@ class Fault:
         :param timeout: seconds; the setting ``hit_timeout`` if not given.
         :raises UsageError: when it does not hit in time.
         """
-        limit = self._link.settings.hit_timeout if timeout is None else timeout
-        deadline = time.monotonic() + limit
-        seen = 0
-        while True:
-            left = deadline - time.monotonic()
-            for event in self._link.events_after(seen, wait_s=max(left, 0.0)):
-                seen = event.seq
-                if event.kind == "fault_hit" and event["toxic"] == self._toxic:
-                    return event.at
-            if left <= 0:
-                raise UsageError(
-                    f"{self.name} did not hit in {limit:g} s",
-                    expected="a connection for it to act on, idle for long enough if when_idle= "
-                    "was given",
-                    happened=self._link.describe_connections(),
-                    advice="connect first, stop talking, or wait longer",
-                )
+        limit_s = limit_of(self._link, timeout)
+        for event in follow(self._link, limit_s):
+            if event.kind == "fault_hit" and event["toxic"] == self._toxic:
+                return event.at
+        raise UsageError(
+            f"{self.name} did not hit in {limit_s:g} s",
+            expected="a connection for it to act on, idle for long enough if when_idle= "
+            "was given, or that carries enough if after_bytes= was",
+            happened=self._link.describe_connections(),
+            advice="connect first, stop talking, or wait longer",
+        )
 
     def lift(self) -> None:
         """Undo it. What a silent drop or a stall has held up then arrives.
@@ -150,7 +168,8 @@ class Fault:
             self._remove()
 
     def __repr__(self) -> str:
-        return f"<Fault {self.name} on {self._link.name}>"
+        where = f"connection {self.connection} of " if self.connection else ""
+        return f"<Fault {self.name} on {where}{self._link.name}>"
 
 
 def _lasting() -> list[str]:

@@ -196,6 +196,24 @@ def choose(argument: str, value: object, choices: Iterable[str]) -> str:
     )
 
 
+def meeting(name: str, connection: int, others: Iterable[tuple[str, int]]) -> list[str]:
+    """Which of the other faults act where this one does.
+
+    :param connection: the number of the only connection that it acts on; 0 for the whole
+        link. ``others`` have theirs.
+    """
+
+    def meets(other: str, theirs: int) -> bool:
+        if connection == theirs:
+            return True
+        if connection and theirs:
+            return False
+        # One is the whole link's. Where it acts on those who connect, it meets no connection.
+        return not FAULTS[other if connection else name].listener
+
+    return [other for other, theirs in others if meets(other, theirs)]
+
+
 def check_compatible(name: str, in_force: Iterable[str]) -> None:
     """Refuse a fault that contradicts one in force.
 
@@ -205,7 +223,7 @@ def check_compatible(name: str, in_force: Iterable[str]) -> None:
         if other in FAULTS[name].excludes:
             raise UsageError(
                 f"{name} contradicts the {other} that is in force on this link",
-                expected=f"{name} on a link without {' or '.join(FAULTS[name].excludes)}",
+                expected=f"{name} where there is no {' or '.join(FAULTS[name].excludes)}",
                 happened=f"{other} is in force: {FAULTS[other].kernel_sees}",
-                advice=f"lift the {other} first, or use another link",
+                advice=f"lift the {other} first, or use another link, or another connection",
             )

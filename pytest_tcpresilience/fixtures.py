@@ -29,11 +29,15 @@ class LinkFactory(Protocol):
     """What the ``tcp_link`` fixture is: call it with the upstream, for as many links as
     the test wants."""
 
-    def __call__(self, upstream: UpstreamLike, *, host: str = "127.0.0.1") -> Link:
+    def __call__(
+        self, upstream: UpstreamLike, *, host: str = "127.0.0.1", enabled: bool = True
+    ) -> Link:
         """A link to ``upstream``.
 
         :param upstream: ``"host:port"``, ``(host, port)`` or a URL.
         :param host: where the link listens; ``"::1"`` for IPv6.
+        :param enabled: ``False`` for a link that refuses connections until
+            :meth:`.Link.enable`: its port is known, and faults can be armed.
         :raises UsageError: for a malformed upstream.
         :raises HarnessError: when the engine cannot start.
         """
@@ -71,11 +75,11 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
     settings = settings_of(request.node)
     links: list[Link] = []
 
-    def make(upstream: UpstreamLike, *, host: str = "127.0.0.1") -> Link:
+    def make(upstream: UpstreamLike, *, host: str = "127.0.0.1", enabled: bool = True) -> Link:
         parsed = Upstream.parse(upstream)
         owner = _owner(request.config)
         engine = owner.engine(settings.engine_timeout)
-        link = Link(engine, owner.next_name(), parsed, settings, host)
+        link = Link(engine, owner.next_name(), parsed, settings, host, enabled=enabled)
         links.append(link)
         return link
 

@@ -1,8 +1,7 @@
 """What a test holds: a link, its faults, and what was seen on it.
 
-Owns the public objects :class:`Link` and :class:`Connection`. How a fault is carried out
-is the engine's; whether the client noticed is
-:mod:`pytest_tcpresilience.expectations`'.
+Owns the public object :class:`Link`. How a fault is carried out is the engine's; whether the
+client noticed is :mod:`pytest_tcpresilience.expectations`'.
 """
 
 from __future__ import annotations
@@ -10,53 +9,45 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_tcpresilience.connection import Connection
 from pytest_tcpresilience.control import POLL_S, Engine
 from pytest_tcpresilience.errors import EngineDied, HarnessError, ResilienceError, UsageError
 from pytest_tcpresilience.evidence.timeline import Event
-from pytest_tcpresilience.fault import Fault, seconds
-from pytest_tcpresilience.faults import EVICTIONS, FAULTS, SIDES, check_compatible, choose
+from pytest_tcpresilience.fault import Fault
+from pytest_tcpresilience.fault_methods import LinkFaults
+from pytest_tcpresilience.register import FaultRegister
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.stream_toxics import StreamToxic, StreamToxics
 from pytest_tcpresilience.tcp.addresses import join_address
 from pytest_tcpresilience.upstream import Upstream
+from pytest_tcpresilience.waiting import What, wait_for_connection, wait_for_event
+
+# The port is known to the test and to its client, so nobody else may get it.
+_DISABLED = {"enabled": False, "keep_port": True}
 
 
 class UpstreamUnreachableWarning(UserWarning):
     """The engine could not connect to a link's upstream; its client was reset."""
 
 
-@dataclass(frozen=True)
-class Connection:
-    """A connection that a client has open through a link, as it was when asked for.
-
-    :param number: counts up from 1 within the link.
-    :param client: the client's address and port.
-    :param opened_at: CLOCK_MONOTONIC, seconds (``time.monotonic()``).
-    :param last_byte_at: likewise, of the last byte in either direction.
-    :param bytes_to_server: bytes read from the client.
-    :param bytes_to_client: bytes read from the upstream.
-    """
-
-    number: int
-    client: tuple[str, int]
-    opened_at: float
-    last_byte_at: float
-    bytes_to_server: int
-    bytes_to_client: int
-
-
-class Link(StreamToxics):
+class Link(LinkFaults, StreamToxics):
     """An address for the client to connect to, proxied to one upstream.
 
     Made by the ``tcp_link`` fixture; ended with its test.
     """
 
     def __init__(
-        self, engine: Engine, name: str, upstream: Upstream, settings: Settings, host: str
+        self,
+        engine: Engine,
+        name: str,
+        upstream: Upstream,
+        settings: Settings,
+        host: str,
+        *,
+        enabled: bool = True,
     ) -> None:
         self.name = name
         self.upstream = upstream
@@ -64,13 +55,11 @@ class Link(StreamToxics):
         self.judged = 0
         self.ended = False
         self._engine = engine
-        self._faults: list[Fault] = []
+        self.register = FaultRegister(self)
         self._created = 0
-        answer = engine.call(
-            "POST",
-            "/proxies",
-            {"name": name, "listen": join_address(host, 0), "upstream": upstream.address},
-        )
+        self._enabled = enabled
+        body = {"name": name, "listen": join_address(host, 0), "upstream": upstream.address}
+        answer = engine.call("POST", "/proxies", {**body, **({} if enabled else _DISABLED)})
         address = urlsplit(f"//{answer['listen']}")
         assert address.hostname is not None
         assert address.port is not None
@@ -105,132 +94,15 @@ class Link(StreamToxics):
         credentials, at, _ = parts.netloc.rpartition("@")
         return parts._replace(netloc=f"{credentials}{at}{self.address}").geturl()
 
-    # --- faults --------------------------------------------------------------------------
-
-    def silent_drop(self, *, when_idle: float | None = None, after: float | None = None) -> Fault:
-        """No segment in either direction, seen by client and server; nothing is sent.
-
-        New connections stay unanswered. :meth:`Fault.lift` heals it with nothing lost.
-
-        :param when_idle: act once no byte has crossed the link for so many seconds.
-        :param after: act in so many seconds. At most one of the two.
-        """
-        return self._start("silent_drop", when_idle=when_idle, after=after)
-
-    def evict(
-        self, then: str = "reset", *, when_idle: float | None = None, after: float | None = None
-    ) -> Fault:
-        """What a middlebox does that forgets a flow. New connections pass.
-
-        :param then: what becomes of the flow. ``"reset"``: nothing, until the next segment
-            of either side is answered with RST; it cannot be lifted. ``"drop"``: silence,
-            as after :meth:`silent_drop`, and it can be lifted. ``"reset_both"``: RST to
-            both sides at once. ``"fin"``: FIN to both sides at once.
-        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
-        :raises UsageError: for another ``then``.
-        """
-        name = EVICTIONS[choose("then", then, EVICTIONS)]
-        return self._start(name, when_idle=when_idle, after=after)
-
-    def refuse_connections(
-        self, *, when_idle: float | None = None, after: float | None = None
-    ) -> Fault:
-        """New connections get ECONNREFUSED; those that exist go on.
-
-        The port stays the link's. The fault has hit once it is in force, also when nobody
-        is connected, so ``detects_break`` may be around the call that connects.
-
-        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
-        """
-        return self._start("refuse_connections", when_idle=when_idle, after=after)
-
-    def ignore_connections(
-        self, *, when_idle: float | None = None, after: float | None = None
-    ) -> Fault:
-        """Nobody answers those who connect; connections that exist go on.
-
-        It hits as :meth:`refuse_connections` does. Once it is lifted, a client that is
-        still waiting gets through with its next SYN.
-
-        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
-        """
-        return self._start("ignore_connections", when_idle=when_idle, after=after)
-
-    def stall(self, *, when_idle: float | None = None, after: float | None = None) -> Fault:
-        """Both peers look alive to each other's kernel, and no byte moves.
-
-        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
-        """
-        return self._start("stall", when_idle=when_idle, after=after)
-
-    def time_out(self, after: float, *, when_idle: float | None = None) -> Fault:
-        """Stall at once, then FIN to both sides.
-
-        :param after: seconds of stall before the FIN. This is not a schedule.
-        :param when_idle: begin once no byte has crossed the link for so many seconds.
-        """
-        # None, which is "not given" for a schedule, is no length of a stall.
-        milliseconds = seconds("after", 0 if after is None else after)
-        return self._start("time_out", when_idle=when_idle, timeout_ms=milliseconds)
-
-    def reset(
-        self, *, side: str = "both", when_idle: float | None = None, after: float | None = None
-    ) -> Fault:
-        """RST to client and server. It acts once, on the connections of that moment.
-
-        :param side: who is told: ``"both"``, ``"client"`` or ``"server"``. The other one's
-            side of the connection stays open, and nothing more arrives on it.
-        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
-        """
-        words = {"side": choose("side", side, SIDES)}
-        return self._start("reset", when_idle=when_idle, after=after, words=words)
-
-    def hang_up(
-        self, *, side: str = "both", when_idle: float | None = None, after: float | None = None
-    ) -> Fault:
-        """FIN to client and server, as an orderly close. It acts once.
-
-        :param side: as for :meth:`reset`.
-        :param when_idle: as for :meth:`silent_drop`. :param after: likewise.
-        """
-        words = {"side": choose("side", side, SIDES)}
-        return self._start("hang_up", when_idle=when_idle, after=after, words=words)
-
-    def _start(
-        self,
-        name: str,
-        *,
-        when_idle: float | None = None,
-        after: float | None = None,
-        timeout_ms: int | None = None,
-        words: Mapping[str, str] | None = None,
-    ) -> Fault:
-        if when_idle is not None and after is not None:
-            raise UsageError(
-                f"{name}: when_idle= and after= together",
-                expected="one schedule",
-                happened=f"got when_idle={when_idle!r} and after={after!r}",
-                advice="drop one of them",
-            )
-        attributes: dict[str, int | str] = {"when_idle": seconds("when_idle", when_idle)}
-        attributes.update(words or {})
-        if timeout_ms is None:
-            attributes["after"] = seconds("after", after)
-        else:
-            attributes["timeout"] = timeout_ms
-        self._check_usable()
-        check_compatible(name, [fault.name for fault in self._faults if fault.active])
-        toxic = self._post_toxic(name, {"attributes": attributes})
-        scheduled = when_idle is not None or after is not None
-        fault = Fault(self, FAULTS[name], toxic, scheduled)
-        self._faults.append(fault)
-        return fault
+    def _start(self, name: str, **arguments: Any) -> Fault:
+        return self.register.start(name, **arguments)
 
     def add_toxic(self, type_: str, body: Mapping[str, object]) -> StreamToxic:
         """For the methods of :class:`.StreamToxics`, which any number of may be in force."""
-        return StreamToxic(self, type_, self._post_toxic(type_, body))
+        return StreamToxic(self, type_, self.post_toxic(type_, body))
 
-    def _post_toxic(self, type_: str, body: Mapping[str, object]) -> str:
+    def post_toxic(self, type_: str, body: Mapping[str, object]) -> str:
+        """Have the engine make a toxic; its name."""
         self._created += 1
         name = f"{type_}-{self._created}"
         self.call("POST", "/toxics", {"name": name, "type": type_, **body})
@@ -254,19 +126,63 @@ class Link(StreamToxics):
     @property
     def connections(self) -> tuple[Connection, ...]:
         """The connections that clients have open through the link, oldest first."""
-        found: list[dict[str, Any]] = self._engine.call("GET", self._ours("/connections"))
-        return tuple(
-            Connection(
-                number=document["connection"],
-                client=(document["client"][0], document["client"][1]),
-                opened_at=document["opened_at"],
-                last_byte_at=document["last_byte_at"],
-                bytes_to_server=document["bytes_upstream"],
-                bytes_to_client=document["bytes_downstream"],
-            )
-            for document in found
-            if document["closed"] is None
+        return tuple(each for each in self._listed() if each.ending is None)
+
+    @property
+    def closed_connections(self) -> tuple[Connection, ...]:
+        """Those that were closed, the last 1000 of them, in the order of their closing."""
+        closed = [each for each in self._listed("?closed=1") if each.ending is not None]
+        return tuple(sorted(closed, key=lambda each: each.ending.at if each.ending else 0.0))
+
+    def connection(self, number: int) -> Connection:
+        """One connection, open or closed, by its number.
+
+        :raises UsageError: when there is none.
+        """
+        found = self._listed("?closed=1")
+        for each in found:
+            if each.number == number:
+                return each
+        known = ", ".join(str(each.number) for each in found) or "none"
+        raise UsageError(
+            f"{self.name} has no connection {number!r}",
+            expected="the number of a connection that was opened; the last 1000 of those that "
+            "were closed are kept",
+            happened=f"known: {known}",
+            advice="take it from link.connections or link.closed_connections",
         )
+
+    def is_open(self, number: int) -> bool:
+        """Whether the connection of this number is open."""
+        return any(each.number == number for each in self.connections)
+
+    def _listed(self, query: str = "") -> list[Connection]:
+        found = self._engine.call("GET", self._ours(f"/connections{query}"))
+        return [Connection.from_json(self, document) for document in found]
+
+    def wait_for_connection(self, n: int = 1, timeout: float | None = None) -> Connection:
+        """Block until ``n`` connections are open at the same time; the n-th oldest of them.
+
+        A client's connect call returns before the engine has taken the connection, so a
+        fault for it may come too early without this.
+
+        :param timeout: seconds; the setting ``hit_timeout`` if not given.
+        :raises UsageError: when there are not so many in time.
+        """
+        return wait_for_connection(self, n, timeout)
+
+    def wait_for(
+        self, what: What, timeout: float | None = None, *, since: Event | None = None
+    ) -> Event:
+        """Block until something has happened on the link; what has happened already counts.
+
+        :param what: a kind of event, such as ``"closed"``, or a function that takes an
+            :class:`Event` and says whether it is the one.
+        :param timeout: seconds; the setting ``hit_timeout`` if not given.
+        :param since: only what has happened after this event.
+        :raises UsageError: when it does not happen in time, or for an unknown kind.
+        """
+        return wait_for_event(self, what, timeout, since=since)
 
     def describe_connections(self) -> str:
         """How many connections are open, and how long each has been idle."""
@@ -293,25 +209,49 @@ class Link(StreamToxics):
 
         :returns: the number of the last event before.
         """
-        self._check_usable()
+        self.check_usable()
         body = {"after_hit": after_hit, "grace": grace, "unhit": unhit, "since": self.judged}
         return int(self._engine.call("POST", self._ours("/watch"), body)["begun"])
 
     def end_watch(self) -> None:
         self._engine.call("DELETE", self._ours("/watch"))
 
+    # --- open and closed -----------------------------------------------------------------
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the link takes connections, as far as the test has told it to."""
+        return self._enabled
+
+    def enable(self) -> None:
+        """Take connections, from now on. Does nothing when it does already.
+
+        Faults and toxics that were begun meanwhile are in force before the first client
+        can connect; schedules begin now.
+
+        :raises UsageError: when the port cannot be bound any more.
+        """
+        self.call("PATCH", "", {"enabled": True})
+        self._enabled = True
+
+    def disable(self) -> None:
+        """End all connections and refuse new ones. The port stays the link's."""
+        self.call("PATCH", "", _DISABLED)
+        self._enabled = False
+
     # --- life ----------------------------------------------------------------------------
 
     def _ours(self, path: str) -> str:
-        self._check_usable()
+        self.check_usable()
         return f"/resilience/proxies/{self.name}{path}"
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """A call of Toxiproxy's API on this link's proxy."""
-        self._check_usable()
+        self.check_usable()
         return self._engine.call(method, f"/proxies/{self.name}{path}", body)
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """:raises UsageError: when the link has ended."""
         if self.ended:
             raise UsageError(
                 f"{self.name} has ended",
@@ -333,7 +273,7 @@ class Link(StreamToxics):
         # Asked before the calls below, which report a death themselves.
         reported = self._engine.death_is_reported
         try:
-            events = self.events if self._faults or not test_failed else ()
+            events = self.events if self.register or not test_failed else ()
             self.call("DELETE", "")
         except ResilienceError:
             if not reported or self._engine.alive:
@@ -361,15 +301,8 @@ class Link(StreamToxics):
                 happened="; ".join(mistakes),
                 advice="please report it, with the engine's last words",
             )
-        hit = {event["toxic"] for event in events if event.kind == "fault_hit"}
-        for fault in self._faults:
-            if fault.never_hit(hit) and not test_failed:
-                raise UsageError(
-                    f"the scheduled {fault.name} never hit",
-                    expected="a fault that acts before the test ends",
-                    happened="the test ended first, or no connection was idle for long enough",
-                    advice="wait for it with fault.wait_until_hit(), or lift it",
-                )
+        if not test_failed:
+            self.register.check_all_hit(events)
 
     def __repr__(self) -> str:
         return f"<Link {self.address} to {self.upstream.address}>"

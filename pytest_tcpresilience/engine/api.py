@@ -106,6 +106,8 @@ class Api:
         try:
             if wanted.enabled:
                 await proxy.enable()
+            elif wanted.keep_port:
+                await proxy.keep_port()
         except ApiError:
             self._end_proxy(proxy)
             raise
@@ -148,12 +150,15 @@ class Api:
         listen = bodies.text(body, "listen", proxy.listen) or proxy.listen
         upstream = bodies.text(body, "upstream", proxy.upstream) or proxy.upstream
         enabled = bodies.flag(body, "enabled", proxy.enabled)
+        keep_port = bodies.flag(body, "keep_port", False)
         endpoints.split_address(upstream, "upstream")
         if (listen, upstream) != (proxy.listen, proxy.upstream):
             proxy.disable()
             proxy.aim(listen, upstream)
         if enabled:
             await proxy.enable()
+        elif keep_port:
+            await proxy.keep_port()
         elif proxy.enabled:
             proxy.disable()
         return _json(proxy.document())
@@ -231,8 +236,13 @@ class Api:
         return _json(await log.wait_since(after, min(max(wait_s, 0.0), LONGEST_POLL_S)))
 
     async def connections(self, request: Request, names: dict[str, str]) -> Response:
+        """Those that are carried; with ``closed=1`` those that were, before them."""
         proxy = self._proxy(names)
-        return _json([each.document() for each in proxy.connections.values()])
+        carried = [each.document() for each in proxy.connections.values()]
+        asked = request.query.get("closed", "0")
+        if asked not in ("0", "1"):
+            raise ApiError("closed is 0 or 1", 400)
+        return _json([*proxy.history, *carried] if asked == "1" else carried)
 
     async def start_watch(self, request: Request, names: dict[str, str]) -> Response:
         proxy = self._proxy(names)

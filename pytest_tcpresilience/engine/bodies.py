@@ -44,12 +44,16 @@ def flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
 
 @dataclass(frozen=True)
 class WantedProxy:
-    """A proxy as a client, or a configuration file, asks for it."""
+    """A proxy as a client, or a configuration file, asks for it.
+
+    :param keep_port: whether its port is held while it is disabled.
+    """
 
     name: str
     listen: str
     upstream: str
     enabled: bool
+    keep_port: bool = False
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any], where: str = "") -> WantedProxy:
@@ -66,7 +70,8 @@ class WantedProxy:
         endpoints.split_address(upstream, "upstream")
         if listen:
             endpoints.split_address(listen, "listen")
-        return cls(name, listen, upstream, flag(body, "enabled", True))
+        enabled, keep_port = flag(body, "enabled", True), flag(body, "keep_port", False)
+        return cls(name, listen, upstream, enabled, keep_port)
 
 
 def parse_proxies(document: object) -> list[WantedProxy]:

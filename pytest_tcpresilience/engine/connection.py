@@ -20,13 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from pytest_tcpresilience.engine import probes, record
 from pytest_tcpresilience.engine.legs import Leg, readable, settle
 from pytest_tcpresilience.engine.pump import Pump
+from pytest_tcpresilience.engine.record import Ending, Record
 from pytest_tcpresilience.kernel import cuts
+from pytest_tcpresilience.kernel.counts import Counts
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.engine.proxy import Proxy
     from pytest_tcpresilience.engine.toxics import Stream, Toxic
+
+
+# Who is at the beginning of each direction.
+SENDERS: dict[Stream, record.By] = {"upstream": "client", "downstream": "upstream"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,9 @@ class Connection:
     last_byte_at: float = field(default_factory=time.monotonic)
     counters: Counters = field(default_factory=Counters)
     closed: str | None = None
+    record: Record = field(default_factory=Record)
+    # The last look at the client's socket, by :mod:`.probes`.
+    looked: Counts | None = None
 
     def __post_init__(self) -> None:
         self.seed = f"{self.proxy.seed}/{self.number}"
@@ -102,9 +112,10 @@ class Connection:
                     await self._linger()
                     if self._one_sided:
                         await trio.sleep_forever()
-                    self._end("fin")
+                    self._end("fin", record.by_peer(self.record.finished_by or "client"))
                     nursery.cancel_scope.cancel()
         finally:
+            self._end("internal_error", record.for_reason("internal_error", "fin"))
             self._close_sockets()
             self.proxy.left(self)
 
@@ -120,7 +131,7 @@ class Connection:
             cuts.reset(sock)
             return False
         self.upstream = Leg("upstream", sock, sock.getpeername()[0])
-        self.proxy.events.add("connected", connection=self.number)
+        self.record.connected_at = self.proxy.events.add("connected", connection=self.number)
         if self._cuts:  # the fault took hold while the upstream was being dialled
             cuts.silence(sock)
         if self.evicted:
@@ -159,10 +170,19 @@ class Connection:
                 self._reset_leg(leg)
             return
 
-    def _end(self, how: str, **fields: Any) -> None:
-        if self.closed is None:
-            self.closed = how
-            self.proxy.events.add("closed", connection=self.number, how=how, **fields)
+    def _end(self, reason: str, ending: Ending) -> None:
+        if self.closed is not None:
+            return
+        probes.look(self)  # the last chance
+        self.closed = reason
+        self.record.ending = ending
+        self.record.closed_at = self.proxy.events.add(
+            "closed",
+            connection=self.number,
+            bytes_to_server=self.counters.upstream,
+            bytes_to_client=self.counters.downstream,
+            **ending.document(),
+        )
 
     def _reset_leg(self, leg: Leg) -> None:
         if leg.sock.fileno() >= 0:
@@ -211,30 +231,55 @@ class Connection:
 
     def lucky(self, toxic: Toxic) -> bool:
         """Whether ``toxic`` acts here: drawn once for each connection and toxic."""
+        if not toxic.aims_at(self.number):
+            return False
         if toxic.name not in self._draws:
             # From its name, so that neither a neighbour nor the hour changes it.
             self._draws[toxic.name] = random.Random(f"{self.seed}/{toxic.name}").random()
         return self._draws[toxic.name] < toxic.toxicity
 
     def moved(self, stream: Stream, count: int) -> None:
-        """The engine has read bytes."""
+        """The engine has read bytes, or with 0 the end of the stream."""
         if not count:
+            self.record.finished_by = self.record.finished_by or SENDERS[stream]
             return
         self.last_byte_at = time.monotonic()
+        if stream not in self.record.first_byte_at:
+            self.record.first_byte_at[stream] = self.proxy.events.add(
+                "first_byte",
+                at=self.last_byte_at,
+                connection=self.number,
+                direction=record.DIRECTIONS[stream],
+            )
         setattr(self.counters, stream, getattr(self.counters, stream) + count)
         self.proxy.traffic.received[stream] += count
 
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether each byte is counted, so that they must be written as :meth:`room` says.
+
+        Pumps are woken (:meth:`wake`) when it changes.
+        """
+        return any(True for _ in self.proxy.arming.meters.on(self.number))
+
+    def room(self, count: int) -> int:
+        """How many of ``count`` bytes may be written now, when the connection is not held.
+
+        At least one. Once all have crossed that may, the connection is held.
+        """
+        return self.proxy.arming.meters.room(self.number, count)
+
     def sent(self, stream: Stream, count: int) -> None:
-        """The engine has written bytes."""
+        """The engine has written bytes: they have crossed."""
         self.proxy.traffic.sent[stream] += count
+        self.proxy.arming.crossed(self.number, count)
 
     def broke(self, leg: Leg, error: OSError) -> None:
         """A socket failed: its peer reset it, or the kernel gave it up.
 
         The other side is told in the same way. Toxiproxy turns a reset into FIN here.
         """
-        name = errno.errorcode.get(error.errno or 0, str(error))
-        self._end("reset", by=leg.side, errno=name)
+        self._end("reset", record.by_peer(leg.side, error))
         self._abort()
 
     # --- what faults do ------------------------------------------------------------------
@@ -320,11 +365,12 @@ class Connection:
         :param side: who is told. The other one's side then stays as it is.
         """
         hit = self._hit()
+        ending = record.for_reason(how, "reset")
         if side == "both":
-            self._end(how)
+            self._end(how, ending)
             self._abort()
             return hit
-        for leg in self._told(how, side):
+        for leg in self._told(ending, side):
             self._reset_leg(leg)
         self._pumping.cancel()
         return hit
@@ -335,16 +381,16 @@ class Connection:
         :param side: as for :meth:`reset`.
         """
         hit = self._hit()
-        self._finished = self._told(how, side)
+        self._finished = self._told(record.for_reason(how, "fin"), side)
         for leg in self._finished:
             cuts.finish(leg.sock)
         self._pumping.cancel()
         return hit
 
-    def _told(self, how: str, side: str) -> list[Leg]:
+    def _told(self, ending: Ending, side: str) -> list[Leg]:
         """The legs of a side. The connection is over for a client that is told."""
         if side != "server":
-            self._end(how)
+            self._end(ending.reason, ending)
         self._one_sided = side != "both"
         return [
             leg
@@ -354,7 +400,7 @@ class Connection:
 
     def end(self) -> None:
         """The proxy goes: close as an application does, or RST under a cut."""
-        self._end("proxy_ended")
+        self._end("proxy_ended", record.for_reason("proxy_ended", "fin"))
         self._scope.cancel()
 
     def after(self, name: str, delay_s: float, action: Any) -> None:
@@ -378,6 +424,8 @@ class Connection:
     # --- what the API shows --------------------------------------------------------------
 
     def document(self) -> dict[str, Any]:
+        if self.closed is None:
+            probes.look(self)
         return {
             "connection": self.number,
             "client": list(self.client_address),
@@ -386,5 +434,5 @@ class Connection:
             "bytes_upstream": self.counters.upstream,
             "bytes_downstream": self.counters.downstream,
             "cut": bool(self._cuts) or self.evicted,
-            "closed": self.closed,
+            **self.record.document(),
         }

@@ -15,6 +15,9 @@ import trio
 from pytest_tcpresilience.engine.endpoints import BACKLOG
 from pytest_tcpresilience.kernel import capabilities, cuts
 
+# The name for which a disabled proxy keeps its port; no toxic can have it.
+_KEPT = ""
+
 
 def _beside(other: socket.socket) -> socket.socket:
     """A socket bound to the address of another that allows it (SO_REUSEPORT)."""
@@ -61,8 +64,30 @@ class Door:
         else:
             self._serve(listener)
 
+    def keep(self, listener: socket.socket | None = None) -> None:
+        """Stop listening, and hold the port, until :meth:`open_again` or :meth:`close`.
+
+        Clients that wait to be accepted are reset.
+
+        :param listener: to be closed, where the door has not been open.
+        """
+        self._shut.add(_KEPT)
+        self.listener = listener or self.listener
+        if self.listener is not None:
+            self._hold_port(self.listener)
+        self._stop_listening()
+
+    @property
+    def kept(self) -> bool:
+        return _KEPT in self._shut
+
+    def open_again(self) -> None:
+        """After :meth:`keep`; a toxic may still have the door refuse."""
+        self.let_go(_KEPT)
+
     def close(self) -> None:
         """Give the port up. Does nothing the second time."""
+        self._shut.discard(_KEPT)
         self._stop_listening()
         if self._reservation is not None:
             self._reservation.close()
@@ -86,11 +111,14 @@ class Door:
         if self.listener is not None:
             self._reserve(self.listener)
 
-    def _reserve(self, listener: socket.socket) -> None:
+    def _hold_port(self, listener: socket.socket) -> None:
         self._reservation = _beside(listener)
         # Not for others. (Linux remembers it: one of the same user that asks to share the
         # port may still have it.)
         self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+    def _reserve(self, listener: socket.socket) -> None:
+        self._hold_port(listener)
         # To their clients they are connected, and closing the listener would reset them.
         self._drain(listener)
         self._stop_listening()
@@ -114,6 +142,8 @@ class Door:
         listener = _beside(reservation)
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._silent:  # before the first SYN can be answered
+            cuts.silence_listener(listener)
         listener.listen(BACKLOG)
         self._reservation = None
         reservation.close()

@@ -12,13 +12,15 @@ import errno
 import socket
 import time
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 import trio
 
-from pytest_tcpresilience.engine import endpoints, schedule, strikes, toxics
+from pytest_tcpresilience.engine import endpoints, probes, strikes, toxics
+from pytest_tcpresilience.engine.arming import Arming
 from pytest_tcpresilience.engine.connection import Connection
 from pytest_tcpresilience.engine.door import Door
 from pytest_tcpresilience.engine.errors import (
@@ -36,6 +38,8 @@ from pytest_tcpresilience.tcp.addresses import join_address
 
 # How long to leave the listener alone when no descriptor is free.
 OUT_OF_DESCRIPTORS_S = 0.050
+# Closed connections that are still listed; a proxy may serve for days.
+REMEMBERED = 1000
 
 
 class Proxy:
@@ -51,7 +55,9 @@ class Proxy:
         self.enabled = False
         self.toxics: dict[str, Active] = {}
         self.connections: dict[int, Connection] = {}
+        self.history: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self.events = EventLog()
+        self.arming = Arming(self)
         self.seed = seed
         self._count = 0
         self._door = Door(self._serve, self._drain)
@@ -64,6 +70,7 @@ class Proxy:
         # Held while the listener opens, so that two control calls open one.
         self._opening = trio.Lock()
         self._ended = False
+        self._was_disabled = False
 
     def aim(self, listen: str, upstream: str) -> None:
         """New addresses, for a proxy that is disabled. What it counts starts from 0."""
@@ -85,6 +92,7 @@ class Proxy:
             self._nursery = nursery
             if self._ended:  # deleted before it had begun
                 nursery.cancel_scope.cancel()
+            nursery.start_soon(probes.watch, self)
             task_status.started()
             await trio.sleep_forever()
 
@@ -103,21 +111,53 @@ class Proxy:
                 await self._open()
 
     async def _open(self) -> None:
-        listener = await endpoints.listen(self.listen)
-        assert self._nursery is not None
-        if self._nursery.cancel_scope.cancel_called:  # deleted in the meantime
-            listener.close()
+        listener = None if self._door.kept else await self._listen()
+        await self.arming.arm_pending()
+        if self._ended:
+            if listener is not None:
+                listener.close()
             raise proxy_not_found()
-        host, port = endpoints.address_of(listener.getsockname())
-        self.listen = join_address(host, port)
         self.enabled = True
         self._rescued = False
-        self._door.open(listener)
+        if listener is not None:
+            self._door.open(listener)
+        else:
+            self._door.open_again()
+        if self._was_disabled:
+            self.events.add("enabled")
+
+    async def _listen(self) -> socket.socket:
+        """A socket that listens at ``listen``, which then carries the real port."""
+        sock = await endpoints.listen(self.listen)
+        if self._ended:  # deleted in the meantime
+            sock.close()
+            raise proxy_not_found()
+        host, port = endpoints.address_of(sock.getsockname())
+        self.listen = join_address(host, port)
+        return sock
 
     def disable(self) -> None:
-        """Close the listener and all connections."""
-        self.enabled = False
+        """Close the listener and all connections, and give the port up."""
         self._door.close()
+        self._disabled()
+
+    async def keep_port(self) -> None:
+        """As :meth:`disable`, but the port stays the proxy's, and refuses.
+
+        :raises ApiError: as :meth:`enable`.
+        """
+        async with self._opening:
+            if self.enabled:
+                self._door.keep()
+            elif not self._door.kept:
+                self._door.keep(await self._listen())
+            self._disabled()
+
+    def _disabled(self) -> None:
+        if self.enabled:
+            self.events.add("disabled")
+        self.enabled = False
+        self._was_disabled = True
         for connection in list(self.connections.values()):
             connection.end()
 
@@ -180,6 +220,7 @@ class Proxy:
     def joined(self, connection: Connection) -> None:
         """A connection begins: it meets whatever acts on new connections."""
         self.connections[connection.number] = connection
+        self.arming.joined(connection)
         self.events.add(
             "opened",
             at=connection.opened_at,
@@ -197,11 +238,24 @@ class Proxy:
 
     def left(self, connection: Connection) -> None:
         del self.connections[connection.number]
+        self.history.append(connection.document())
 
-    def last_byte_at(self) -> float | None:
-        """The last byte or opening on any open connection."""
-        times = [each.last_byte_at for each in self.connections.values() if not each.closed]
-        return max(times, default=None)
+    async def has_connections(self) -> None:
+        """Wait until there is one."""
+        while not self.connections:
+            await self._opened.wait()
+
+    def targets(self, toxic: toxics.Toxic) -> list[Connection]:
+        """The open connections that a toxic acts on."""
+        return [
+            each
+            for each in self.connections.values()
+            if not each.closed and toxic.aims_at(each.number)
+        ]
+
+    def opened(self) -> trio.Event:
+        """Set when the next connection opens."""
+        return self._opened
 
     # --- toxics --------------------------------------------------------------------------
 
@@ -224,18 +278,35 @@ class Proxy:
         lacking = capabilities.probe().lacks(toxic.kind.needs)
         if lacking:
             raise ApiError(f"{toxic.type} cannot be produced on this machine: {lacking}", 501)
-        active = self.toxics[toxic.name] = Active(toxic, armed_at=time.monotonic())
-        self.events.add("toxic_added", at=active.armed_at, toxic=toxic.name, type=toxic.type)
+        self._check_target(toxic)
+        now = time.monotonic()
+        active = self.toxics[toxic.name] = Active(toxic, armed_at=now)
+        target = {"connection": toxic.connection} if toxic.connection else {}
+        self.events.add("toxic_added", at=now, toxic=toxic.name, type=toxic.type, **target)
         if not toxic.kind.below:
-            active.struck_at = active.armed_at
-            self._reshape()
+            active.struck_at = now
+            self.reshape()
             for connection in list(self.connections.values()):
                 self._arm_timer(toxic, connection)
-        elif self._schedule(toxic).immediate:
-            await self._strike(active)
+        elif self.enabled or self._rescued:
+            await self.arming.arm(active)
         else:
-            self.start_soon(lambda: self._strike_when_due(active))
+            active.armed_at = None
         return active
+
+    def _check_target(self, toxic: toxics.Toxic) -> None:
+        """:raises ApiError: for a connection that is not open."""
+        number = toxic.connection
+        if not number or self.targets(toxic):
+            return
+        for closed in self.history:
+            if closed["connection"] == number and closed["closed"]:
+                ending = closed["closed"]
+                how = f"it was closed by the {ending['by']} ({ending['how']})"
+                break
+        else:
+            how = f"{self._count} have been opened" if number > self._count else "it has ended"
+        raise ApiError(f"connection {number} is not open: {how}", 400)
 
     def update_toxic(self, name: str, body: Mapping[str, Any]) -> Active:
         """New attributes for a stream toxic.
@@ -249,7 +320,7 @@ class Proxy:
         for connection in list(self.connections.values()):
             connection.disarm(name)
             self._arm_timer(active.toxic, connection)
-        self._reshape()
+        self.reshape()
         return active
 
     async def remove_toxic(self, name: str) -> None:
@@ -265,8 +336,9 @@ class Proxy:
             self._door.let_go(name)
             for connection in list(self.connections.values()):
                 strikes.let_go(toxic, connection)
-        self._reshape()
-        self.events.add("toxic_removed", toxic=name, type=toxic.type)
+        self.reshape()
+        target = {"connection": toxic.connection} if toxic.connection else {}
+        self.events.add("toxic_removed", toxic=name, type=toxic.type, **target)
 
     def _active(self, name: str) -> Active:
         try:
@@ -274,7 +346,8 @@ class Proxy:
         except KeyError:
             raise toxic_not_found() from None
 
-    def _reshape(self) -> None:
+    def reshape(self) -> None:
+        """Have the pumps look again at what shapes and counts their bytes."""
         for connection in list(self.connections.values()):
             connection.wake()
 
@@ -289,45 +362,16 @@ class Proxy:
 
     # --- faults below the byte stream ----------------------------------------------------
 
-    @staticmethod
-    def _schedule(toxic: toxics.Toxic) -> schedule.Schedule:
-        return schedule.Schedule(
-            when_idle=toxic.attributes.get("when_idle", 0) / 1000,
-            after=toxic.attributes.get("after", 0) / 1000,
-        )
-
-    async def _strike_when_due(self, active: Active) -> None:
-        with active.scope:
-            while True:
-                now = time.monotonic()
-                answer = schedule.due(
-                    self._schedule(active.toxic),
-                    now=now,
-                    armed_at=active.armed_at,
-                    last_byte_at=self.last_byte_at(),
-                )
-                if isinstance(answer, schedule.Due):
-                    break
-                if isinstance(answer, schedule.AwaitConnection):
-                    await self._opened.wait()
-                else:
-                    await trio.sleep(answer.at - now)
-            await self._strike(active)
-
-    async def _strike(self, active: Active) -> None:
+    async def strike(self, active: Active) -> None:
         """Take hold of the link and of all its connections."""
         async with self._striking:
             if self.toxics.get(active.toxic.name) is not active:
                 return  # removed while this waited for its turn
             active.struck_at = time.monotonic()
             # First the listener, so that no connection slips in behind a cut.
-            if active.toxic.type in ("silent_drop", "ignore_connections"):
-                self._door.silence(active.toxic.name)
-            elif active.toxic.type == "refuse_connections":
-                self._door.refuse(active.toxic.name)
-            connections = [
-                each for each in self.connections.values() if not each.closed and not each.evicted
-            ]
+            if not active.toxic.connection:  # one connection's fault is not the listener's
+                self._strike_listener(active.toxic)
+            connections = [each for each in self.targets(active.toxic) if not each.evicted]
             if active.toxic.kind.listener:
                 strikes.record_at_listener(active, self.events)
                 connections = []
@@ -338,6 +382,12 @@ class Proxy:
                 type=active.toxic.type,
                 connections=len(connections) and active.hits,
             )
+
+    def _strike_listener(self, toxic: toxics.Toxic) -> None:
+        if toxic.type in ("silent_drop", "ignore_connections"):
+            self._door.silence(toxic.name)
+        elif toxic.type == "refuse_connections":
+            self._door.refuse(toxic.name)
 
     # --- rescue --------------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ class Pump:
                 cuts.finish(self._sink.sock)
                 return True
             try:
-                count = self._sink.sock.send(left)
+                count = self._sink.sock.send(left[: self._connection.room(len(left))])
                 self._connection.sent(self._stream, count)
                 left = left[count:]
             except BlockingIOError:

@@ -1,7 +1,29 @@
 """How a link toxic takes hold of connections, and lets go.
 
 Owns one row for each toxic type below the byte stream. When it does so is
-:mod:`.proxy`'s to say.
+:mod:`.arming`'s to say.
+
+Any number of toxics may be on a connection at once. What they come to does not depend on
+the order in which they were added:
+
+1. What *ends* a connection, does so whatever else is on it: ``reset``, ``hang_up``, the
+   evictions that are told, ``time_out`` when its time is over, the rescue. The first one
+   counts; RST breaks a silence, FIN arrives when it is lifted.
+2. *Silence* comes next: ``silent_drop``, ``evict_drop``. Neither side's kernel hears from
+   the other, so nobody can see what else is in force.
+3. What *holds* a connection: ``stall``, ``time_out``, and a toxic whose ``after_bytes`` have
+   crossed, until it has struck. Segments are acknowledged, and no byte passes.
+4. The stream toxics shape what is left, as :mod:`.shaping` says.
+
+Each holds by its own name, so to lift one leaves the others, in whatever order: a
+connection speaks when the last silence is lifted, and its bytes flow when the last hold is.
+
+At the listener, ``refuse_connections`` is stronger than ``ignore_connections`` and
+``silent_drop``: nobody listens, so the kernel says so. Toxics of one connection never reach
+the listener. An evicted connection (``evict_reset``) is over for all later toxics.
+
+A link refuses some of these combinations (:mod:`pytest_tcpresilience.faults`), because a
+test that asks for both would see one of them only. The API refuses none.
 """
 
 from __future__ import annotations
@@ -21,15 +43,22 @@ from pytest_tcpresilience.engine.toxics import Toxic
 class Active:
     """A toxic on a proxy, with what has become of it.
 
+    :param armed_at: when it was added, or the proxy was enabled after that; ``None``
+        while a link toxic waits for it.
     :param struck_at: when it took effect; ``None`` while it is scheduled.
     :param hits: connections that it has taken hold of.
     """
 
     toxic: Toxic
-    armed_at: float
+    armed_at: float | None
     struck_at: float | None = None
     hits: int = 0
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    @property
+    def pending(self) -> bool:
+        """Whether it takes effect when the proxy is enabled."""
+        return self.armed_at is None
 
     def document(self) -> dict[str, Any]:
         document = self.toxic.document()
@@ -40,6 +69,12 @@ class Active:
 
 def _record(active: Active, connection: Connection, hit: Hit) -> None:
     active.hits += 1
+    connection.record.struck(
+        active.toxic.name,
+        active.toxic.type,
+        armed_at=hit.at if active.armed_at is None else active.armed_at,
+        hit_at=hit.at,
+    )
     connection.proxy.events.add(
         "fault_hit",
         at=hit.at,
@@ -157,6 +192,8 @@ STRIKES: dict[str, Strike] = {
 def meet(active: Active, connection: Connection) -> None:
     """A connection begins while the toxic is in effect."""
     toxic = active.toxic
+    if not toxic.aims_at(connection.number):
+        return
     if toxic.type == "silent_drop":
         # It was in the accept queue when the listener fell silent, and has exchanged
         # nothing yet. It is held before anything is awaited.
@@ -172,6 +209,7 @@ def let_go(toxic: Toxic, connection: Connection) -> None:
     """The toxic is removed: undo what can be undone."""
     connection.disarm(toxic.name)
     connection.forget(toxic.name)
+    connection.record.lifted(toxic.name)
     if toxic.type in ("silent_drop", "evict_drop"):
         connection.heal(toxic.name)
     elif toxic.type in ("stall", "time_out"):

@@ -8,13 +8,15 @@ Pure: no socket, no clock, no trio. Two kinds of toxic share Toxiproxy's API:
   directions at once; :mod:`.connection` carries them out. ``stream`` and ``toxicity``
   are accepted for them and have no effect.
 
-Attributes keep Toxiproxy's units, which is milliseconds where nothing else is said.
+Attributes keep Toxiproxy's units, which is milliseconds where nothing else is said. Two
+that are ours are common to many types, and shown only where they are given: ``connection``
+aims a toxic at one connection, ``after_bytes`` schedules a link toxic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_tcpresilience.engine.errors import (
@@ -137,7 +139,11 @@ TYPES: dict[str, ToxicType] = {
 
 @dataclass(frozen=True)
 class Toxic:
-    """A toxic as the API holds it. ``attributes`` and ``words`` are complete."""
+    """A toxic as the API holds it. ``attributes`` and ``words`` are complete.
+
+    :param connection: the number of the only connection that it acts on; 0 for all.
+    :param after_bytes: act once so many bytes have crossed; 0 is "not given".
+    """
 
     name: str
     type: str
@@ -145,15 +151,23 @@ class Toxic:
     toxicity: float
     attributes: Mapping[str, int]
     words: Mapping[str, str] = field(default_factory=dict)
+    connection: int = 0
+    after_bytes: int = 0
 
     @property
     def kind(self) -> ToxicType:
         return TYPES[self.type]
 
+    def aims_at(self, number: int) -> bool:
+        """Whether it acts on the connection of this number."""
+        return self.connection in (0, number)
+
     def document(self) -> dict[str, Any]:
         """As Toxiproxy writes it, in its order."""
+        ours = {"connection": self.connection, "after_bytes": self.after_bytes}
+        given = {name: value for name, value in ours.items() if value}
         return {
-            "attributes": {**self.attributes, **self.words},
+            "attributes": {**self.attributes, **self.words, **given},
             "name": self.name,
             "type": self.type,
             "stream": self.stream,
@@ -168,6 +182,13 @@ def _number(value: object, where: str) -> float:
     raise bad_body(f"json: cannot unmarshal into field {where}: a number is wanted")
 
 
+def _whole(value: object, name: str) -> int:
+    number = _number(value, f"attributes.{name}")
+    if number < 0 or number != int(number):
+        raise ApiError(f"attribute {name} must be a whole number of at least 0", 400)
+    return int(number)
+
+
 def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict[str, int]:
     if given is None:
         given = {}
@@ -176,13 +197,22 @@ def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict
     merged = dict(base)
     # Toxiproxy ignores attributes that it does not know; so do we.
     for name in kind.attributes.keys() & given.keys():
-        value = _number(given[name], f"attributes.{name}")
-        if value < 0 or value != int(value):
-            raise ApiError(f"attribute {name} must be a whole number of at least 0", 400)
-        merged[name] = int(value)
+        merged[name] = _whole(given[name], name)
     if merged.get("when_idle") and merged.get("after"):
         raise ApiError("a toxic is scheduled by when_idle or by after, not by both", 400)
     return merged
+
+
+def _common(kind: ToxicType, given: object, attributes: Mapping[str, int]) -> dict[str, int]:
+    """``connection`` and ``after_bytes``, each for the types that take it."""
+    takes = {"connection": not kind.listener, "after_bytes": kind.below}
+    named = given if isinstance(given, dict) else {}
+    common = {
+        name: _whole(named[name], name) for name, taken in takes.items() if taken and name in named
+    }
+    if common.get("after_bytes") and (attributes.get("when_idle") or attributes.get("after")):
+        raise ApiError("a toxic has one schedule: when_idle, after or after_bytes", 400)
+    return common
 
 
 def _words(kind: ToxicType, given: object, base: Mapping[str, str]) -> dict[str, str]:
@@ -216,26 +246,32 @@ def create(body: Mapping[str, Any]) -> Toxic:
     name = body.get("name") or f"{kind_name}_{stream}"
     if not isinstance(name, str):
         raise bad_body("json: name must be a string")
+    attributes = _attributes(kind, body.get("attributes"), kind.attributes)
     return Toxic(
         name=name,
         type=kind_name,
         stream=stream,
         toxicity=_toxicity(body, 1.0),
-        attributes=_attributes(kind, body.get("attributes"), kind.attributes),
+        attributes=attributes,
         words=_words(
             kind,
             body.get("attributes"),
             {word: choices[0] for word, choices in kind.choices.items()},
         ),
+        **_common(kind, body.get("attributes"), attributes),
     )
 
 
 def update(toxic: Toxic, body: Mapping[str, Any]) -> Toxic:
-    """The same toxic with new attributes or toxicity; nothing else can change."""
-    return Toxic(
-        name=toxic.name,
-        type=toxic.type,
-        stream=toxic.stream,
+    """The same toxic with new attributes or toxicity; nothing else can change.
+
+    :raises ApiError: also for another ``connection``: bytes may be on their way through it.
+    """
+    target = _common(toxic.kind, body.get("attributes"), {}).get("connection", toxic.connection)
+    if target != toxic.connection:
+        raise ApiError("a toxic's connection cannot change: remove it, add another", 400)
+    return replace(
+        toxic,
         toxicity=_toxicity(body, toxic.toxicity),
         attributes=_attributes(toxic.kind, body.get("attributes"), toxic.attributes),
         words=_words(toxic.kind, body.get("attributes"), toxic.words),

@@ -59,9 +59,17 @@ def _client_socket(event: Event) -> str:
 
 
 def _closed(event: Event) -> str:
-    by = {"client": " by the client", "upstream": " by the upstream"}.get(event.get("by", ""), "")
-    code = f" ({event['errno']})" if event.get("errno") else ""
-    return f"closed, {event['how'].replace('_', ' ')}{by}{code}"
+    by, code = event["by"], event.get("errno")
+    if event["how"] == "timeout":
+        return f"closed, no answer from the {by} any more ({code})"
+    reason = f", {event['reason'].replace('_', ' ')}" if event.get("reason") else ""
+    segment = {"fin": "FIN", "reset": "RST"}[event["how"]]
+    return f"closed by the {by}{reason} ({code or segment})"
+
+
+def _first_byte(event: Event) -> str:
+    to = {"to_server": "client", "to_client": "upstream"}
+    return f"first byte from the {to[event['direction']]}"
 
 
 def _gone(event: Event) -> str:
@@ -87,6 +95,10 @@ SENTENCES: dict[str, Callable[[Event], str]] = {
     "accept_failed": lambda e: f"the engine cannot accept: {e['error']}",
     "internal_error": lambda e: f"the engine made a mistake: {e['error']}",
     "closed": _closed,
+    "first_byte": _first_byte,
+    "probe_seen": lambda e: f"keepalive probe {e['probes']} of the client was answered",
+    "enabled": lambda e: "the link takes connections",
+    "disabled": lambda e: "the link ends its connections and refuses new ones",
     "toxic_added": lambda e: f"{e['type']} armed",
     "toxic_removed": lambda e: f"{e['type']} lifted",
     "fault_hit": _hit,

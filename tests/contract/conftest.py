@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -17,6 +17,8 @@ import pytest
 
 from pytest_tcpresilience.control import Engine
 from pytest_tcpresilience.errors import HarnessError
+from pytest_tcpresilience.evidence.kinds import KINDS
+from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.tcp.addresses import join_address
@@ -77,7 +79,15 @@ def proxy(engine: Engine) -> Iterator[ProxyFactory]:
 
 
 class LinkMaker(Protocol):
-    def __call__(self, upstream: tuple[str, int]) -> Link: ...
+    def __call__(self, upstream: tuple[str, int], *, enabled: bool = True) -> Link: ...
+
+
+def check_documented(events: Iterable[Event]) -> None:
+    """An engine writes what the table of kinds says, and nothing else."""
+    for event in events:
+        kind = KINDS[event.kind]
+        assert set(kind.fields) <= event.fields.keys() <= {*kind.fields, *kind.sometimes}, event
+        assert not kind.own
 
 
 @pytest.fixture
@@ -85,14 +95,16 @@ def make_link(engine: Engine) -> Iterator[LinkMaker]:
     """Factory of links on the engine under contract, on the upstream's address family."""
     links: list[Link] = []
 
-    def make(upstream: tuple[str, int]) -> Link:
-        parsed = Upstream.parse(upstream)
-        link = Link(engine, f"contract-{next(_names)}", parsed, Settings(), upstream[0])
+    def make(upstream: tuple[str, int], *, enabled: bool = True) -> Link:
+        parsed, name = Upstream.parse(upstream), f"contract-{next(_names)}"
+        link = Link(engine, name, parsed, Settings(), upstream[0], enabled=enabled)
         links.append(link)
         return link
 
     yield make
     for link in links:
+        if not link.ended:
+            check_documented(link.events)
         link.close()
 
 

@@ -120,7 +120,7 @@ def test_an_eviction_that_is_told_reaches_both_ends_at_once(
     link.evict(then=then)
     assert what(seen) == [how] * 2
     (closed,) = [event for event in link.events if event.kind == "closed"]
-    assert closed["how"] == f"evict_{then}"
+    assert closed["reason"] == f"evict_{then}"
 
 
 @pytest.mark.usefixtures("pair")

@@ -233,7 +233,7 @@ def test_closing_after_a_hang_up_ends_the_connection_in_order(link: Link, pair: 
     for sock in pair.ends:
         assert see(sock).what == "EOF"
         sock.close()
-    assert [event["how"] for event in link.events if event.kind == "closed"] == ["hang_up"]
+    assert [event["reason"] for event in link.events if event.kind == "closed"] == ["hang_up"]
 
 
 @pytest.mark.parametrize("name", ["reset", "hang_up"])

@@ -154,7 +154,7 @@ def test_limit_data_passes_exactly_so_many_and_closes(link: Link, pair: Pair, li
     assert receive_all(pair.client) == payload[:limit]
     assert see(pair.server).what in ("EOF", "ECONNRESET")
     (closed,) = [event for event in link.events if event.kind == "closed"]
-    assert closed["how"] == "limit_data"
+    assert closed["reason"] == "limit_data"
 
 
 def test_limit_data_closes_with_the_last_byte_that_it_lets_through(link: Link, pair: Pair) -> None:

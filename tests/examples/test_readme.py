@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_tcpresilience import Connection, Fault, Link
 from pytest_tcpresilience.engine.toxics import TYPES
-from pytest_tcpresilience.evidence.timeline import SENTENCES
+from pytest_tcpresilience.evidence.kinds import KINDS
 from pytest_tcpresilience.faults import FAULTS
 from pytest_tcpresilience.settings import OPTIONS
 from pytest_tcpresilience.stream_toxics import StreamToxics
@@ -62,7 +63,18 @@ def methods_table() -> str:
     return "".join(rows)
 
 
+def events_table() -> str:
+    rows = []
+    for name, kind in KINDS.items():
+        if not kind.own:  # the test process's, not the engine's
+            fields = [f"`{field}`" for field in kind.fields]
+            fields += [f"(`{field}`)" for field in kind.sometimes]
+            rows.append(f"| `{name}` | {', '.join(fields)} | {kind.happened} |\n")
+    return "".join(rows)
+
+
 WRITERS = {
+    "events": events_table,
     "faults": faults_table,
     "methods": methods_table,
     "settings": settings_table,
@@ -84,9 +96,13 @@ def test_a_table_is_the_code(name: str) -> None:
     assert TABLES[name] == WRITERS[name]()
 
 
-def test_every_kind_of_event_is_documented() -> None:
-    own = {"rescue_interrupt", "error", "marked"}  # the test process's, not the engine's
-    assert {kind for kind in SENTENCES.keys() - own if f"`{kind}`" not in API} == set()
+@pytest.mark.parametrize("name", ["link", "connection", "fault"])
+def test_what_is_named_exists(name: str) -> None:
+    """As ``link.stall(…)`` or ``connection.wait_closed()`` in README's text."""
+    classes = {"link": Link, "connection": Connection, "fault": Fault}
+    named = set(re.findall(rf"`{name}\.(\w+)", README))
+    assert named
+    assert [each for each in named if not hasattr(classes[name], each)] == []
 
 
 def test_the_two_commands_are_those_of_ci() -> None:

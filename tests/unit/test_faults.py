@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_tcpresilience import Fault, Link, UsageError
+from pytest_tcpresilience import Event, Fault, Link, UsageError
 from pytest_tcpresilience.control import Engine
-from pytest_tcpresilience.faults import FAULTS, ONCE, check_compatible
+from pytest_tcpresilience.faults import FAULTS, ONCE, check_compatible, meeting
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.upstream import Upstream
 
@@ -21,12 +21,13 @@ class RecordingEngine:
         self.calls: list[tuple[str, str, Any]] = []
         self.links: dict[str, tuple[str, int]] = {}
         self.events: list[dict[str, Any]] = []
+        self.connections: list[dict[str, Any]] = []
         self.alive = True
         self.death_is_reported = False
 
     def call(self, method: str, path: str, body: Any = None, **_: object) -> Any:
         if method == "GET":
-            return self.events if "/events" in path else []
+            return self.events if "/events" in path else self.connections
         self.calls.append((method, path, body))
         return {"listen": "127.0.0.1:4711"} if path == "/proxies" else None
 
@@ -279,3 +280,153 @@ def test_a_link_that_has_ended(link: Link) -> None:
         link.stall()
     with pytest.raises(UsageError, match="make a link in each test"):
         _ = link.events
+
+
+# --- targets -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "connection", "other", "theirs", "met"),
+    [
+        ("stall", 0, "silent_drop", 0, True),
+        ("stall", 1, "silent_drop", 1, True),
+        ("stall", 1, "silent_drop", 2, False),
+        ("stall", 0, "silent_drop", 1, True),
+        ("stall", 1, "silent_drop", 0, True),
+        ("silent_drop", 1, "refuse_connections", 0, False),
+        ("refuse_connections", 0, "silent_drop", 1, False),
+        ("refuse_connections", 0, "silent_drop", 0, True),
+    ],
+)
+def test_which_faults_meet(name: str, connection: int, other: str, theirs: int, met: bool) -> None:
+    assert meeting(name, connection, [(other, theirs)]) == ([other] if met else [])
+
+
+def opened(engine: RecordingEngine, *numbers: int) -> None:
+    engine.connections = [
+        {
+            "connection": number,
+            "client": ["127.0.0.1", 1000 + number],
+            "opened_at": 1.0,
+            "connected_at": 1.0,
+            "first_byte_upstream_at": None,
+            "first_byte_downstream_at": None,
+            "last_byte_at": 1.0,
+            "bytes_upstream": 0,
+            "bytes_downstream": 0,
+            "probes": 0,
+            "faults": [],
+            "closed": None,
+        }
+        for number in numbers
+    ]
+
+
+def test_a_connections_faults_and_toxics_name_it(link: Link, engine: RecordingEngine) -> None:
+    opened(engine, 1, 2)
+    connection = link.connections[1]
+    fault = connection.reset(side="client", after_bytes=7)
+    toxic = connection.latency(5)
+    assert [body["attributes"] for body in engine.toxics] == [
+        {"when_idle": 0, "side": "client", "after": 0, "after_bytes": 7, "connection": 2},
+        {"latency": 5, "jitter": 0, "connection": 2},
+    ]
+    assert (fault.connection, fault.scheduled) == (2, True)
+    assert repr(fault) == "<Fault reset on connection 2 of link-1>"
+    assert toxic.name == "latency"
+
+
+def test_a_fault_is_in_force_for_as_long_as_its_connection_is_open(
+    link: Link, engine: RecordingEngine
+) -> None:
+    opened(engine, 1, 2)
+    first = link.connections[0].silent_drop()
+    link.connections[1].silent_drop()
+    with pytest.raises(UsageError, match="stall contradicts the silent_drop"):
+        link.stall()
+    opened(engine)
+    assert not first.active
+    link.stall()
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "7"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_bad_number_of_bytes(link: Link, engine: RecordingEngine, name: str, value: Any) -> None:
+    arguments = {"after": 1} if FAULTS[name].after_is_its_own else {}
+    with pytest.raises(UsageError, match=f"after_bytes={value!r} is no number of bytes") as caught:
+        start_by_name(link, name, after_bytes=value, **arguments)
+    assert caught.value.expected == "after_bytes as a whole number of at least 1"
+    assert engine.toxics == []
+
+
+@pytest.mark.parametrize("other", ["when_idle", "after"])
+def test_bytes_and_another_schedule(link: Link, engine: RecordingEngine, other: str) -> None:
+    with pytest.raises(UsageError, match=f"stall: {other}= and after_bytes= together"):
+        start_by_name(link, "stall", after_bytes=1, **{other: 1})
+    assert engine.toxics == []
+
+
+def test_a_link_that_is_not_enabled(engine: RecordingEngine) -> None:
+    link = Link(
+        cast(Engine, engine),
+        "link-1",
+        Upstream("localhost", 80),
+        Settings(),
+        "127.0.0.1",
+        enabled=False,
+    )
+    assert engine.calls[0][2]["enabled"] is False
+    assert engine.calls[0][2]["keep_port"] is True
+    pass_by = [name for name, row in FAULTS.items() if row.new_connections == "pass"]
+    assert {"reset", "hang_up", "evict_drop"} <= set(pass_by)
+    for name in pass_by:
+        with pytest.raises(UsageError, match=f"{name} on a link that is not enabled"):
+            start_by_name(link, name)
+        start_by_name(link, name, after_bytes=1).lift()
+    link.stall()
+    link.enable()
+    assert engine.calls[-1] == ("PATCH", "/proxies/link-1", {"enabled": True})
+    link.reset()
+    link.disable()
+    assert engine.calls[-1][2] == {"enabled": False, "keep_port": True}
+
+
+# --- waiting -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "1", True])
+def test_a_bad_timeout(link: Link, timeout: Any) -> None:
+    waits: tuple[Callable[[], object], ...] = (
+        lambda: link.wait_for("closed", timeout),
+        lambda: link.wait_for_connection(timeout=timeout),
+    )
+    for wait in waits:
+        with pytest.raises(UsageError, match="is no time") as caught:
+            wait()
+        assert caught.value.expected == "timeout in seconds, at least 0"
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.0, True])
+def test_a_bad_number_of_connections(link: Link, n: Any) -> None:
+    with pytest.raises(UsageError, match="is no number of connections"):
+        link.wait_for_connection(n)
+
+
+def test_a_kind_that_there_is_not(link: Link) -> None:
+    with pytest.raises(UsageError, match="'close' is no kind of event") as caught:
+        link.wait_for("close")
+    assert "opened" in caught.value.expected
+    assert "closed" in caught.value.expected
+
+
+def test_a_wait_names_its_predicate_and_has_the_setting_for_its_limit(
+    link: Link, engine: RecordingEngine
+) -> None:
+    def is_a_surprise(event: Event) -> bool:
+        return False
+
+    engine.events = [{"seq": 1, "at": 1.0, "kind": "connected", "connection": 1}]
+    link.settings = Settings(hit_timeout=0.01)
+    with pytest.raises(UsageError, match=r"no event is_a_surprise on link-1 in 0.01 s") as caught:
+        link.wait_for(is_a_surprise)
+    assert "connection 1: upstream answered" in caught.value.happened

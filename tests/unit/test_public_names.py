@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import pytest_tcpresilience
-from pytest_tcpresilience import Link
+from pytest_tcpresilience import Connection, Link
 from pytest_tcpresilience.engine import strikes, toxics
 from pytest_tcpresilience.faults import FAULTS, SIDES
 from pytest_tcpresilience.kernel import capabilities
@@ -95,11 +95,21 @@ def test_each_fault_is_a_method_of_a_link() -> None:
     assert METHODS.keys() == {row.method for row in FAULTS.values()}
 
 
+def test_what_can_happen_to_a_connection_is_a_method_of_one() -> None:
+    """The same function, so that neither its parameters nor its documentation can differ."""
+    for row in FAULTS.values():
+        of_connection = getattr(Connection, row.method, None)
+        assert of_connection is (None if row.listener else getattr(Link, row.method))
+    for name, kind in toxics.TYPES.items():
+        if not kind.below:
+            assert getattr(Connection, name) is getattr(Link, name)
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_can_be_scheduled(name: str) -> None:
     row = FAULTS[name]
     parameters = METHODS[row.method].parameters
-    assert parameters.keys() == {"self", "when_idle", "after", *row.takes}
+    assert parameters.keys() == {"self", "when_idle", "after", "after_bytes", *row.takes}
     required = parameters["after"].default is inspect.Parameter.empty
     assert required is row.after_is_its_own
     assert getattr(Link, row.method).__doc__

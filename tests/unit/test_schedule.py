@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_tcpresilience.engine.schedule import AwaitConnection, Due, Schedule, SleepUntil, due
+from pytest_tcpresilience.engine.schedule import (
+    AwaitBytes,
+    AwaitConnection,
+    Due,
+    Schedule,
+    SleepUntil,
+    due,
+)
 
-Decision = Due | SleepUntil | AwaitConnection
+Decision = Due | SleepUntil | AwaitConnection | AwaitBytes
 
 
 @pytest.mark.parametrize(
@@ -17,6 +24,7 @@ Decision = Due | SleepUntil | AwaitConnection
         (Schedule(), True),
         (Schedule(when_idle=1), False),
         (Schedule(after=1), False),
+        (Schedule(after_bytes=1), False),
     ],
     ids=str,
 )
@@ -46,6 +54,21 @@ def test_when_it_is_due(
     schedule: Schedule, now: float, last_byte_at: float | None, decision: Decision
 ) -> None:
     assert due(schedule, now=now, armed_at=100, last_byte_at=last_byte_at) == decision
+
+
+@pytest.mark.parametrize(
+    ("crossed", "room", "decision"),
+    [(0, 5, AwaitBytes()), (4, 1, AwaitBytes()), (5, 0, Due()), (6, 0, Due())],
+)
+@pytest.mark.parametrize("last_byte_at", [None, 200])
+def test_by_bytes_no_time_counts(
+    crossed: int, room: int, decision: Decision, last_byte_at: float | None
+) -> None:
+    schedule = Schedule(after_bytes=5)
+    assert schedule.room(crossed) == room
+    assert (
+        due(schedule, now=300, armed_at=100, last_byte_at=last_byte_at, crossed=crossed) == decision
+    )
 
 
 times = st.floats(0, 1e6)

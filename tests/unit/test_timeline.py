@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pytest_tcpresilience
+from pytest_tcpresilience.evidence.kinds import KINDS
 from pytest_tcpresilience.evidence.timeline import SENTENCES, Event, merge, render
 
+PACKAGE = Path(pytest_tcpresilience.__file__).parent
+CLOSED_BY_RESCUE = "closed by the engine, rescue (RST)"
 LOOK = {"state": "established", "unanswered": 0, "unacknowledged": 0, "expires": 0.5}
 
 # One row at least for each kind: fields, and the line that a reader sees.
@@ -17,9 +23,28 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
     ("upstream_failed", {"error": "refused"}, "upstream failed: refused; the client was reset"),
     ("accept_failed", {"error": "EMFILE"}, "the engine cannot accept: EMFILE"),
     ("internal_error", {"error": "oh"}, "the engine made a mistake: oh"),
-    ("closed", {"how": "hang_up", "by": "client"}, "closed, hang up by the client"),
-    ("closed", {"how": "reset", "by": "upstream"}, "closed, reset by the upstream"),
-    ("closed", {"how": "error", "errno": "ETIMEDOUT"}, "closed, error (ETIMEDOUT)"),
+    ("closed", {"how": "fin", "by": "client"}, "closed by the client (FIN)"),
+    (
+        "closed",
+        {"how": "reset", "by": "upstream", "errno": "ECONNRESET"},
+        "closed by the upstream (ECONNRESET)",
+    ),
+    (
+        "closed",
+        {"how": "timeout", "by": "client", "errno": "ETIMEDOUT"},
+        "closed, no answer from the client any more (ETIMEDOUT)",
+    ),
+    (
+        "closed",
+        {"how": "reset", "by": "fault", "reason": "evict_reset_both"},
+        "closed by the fault, evict reset both (RST)",
+    ),
+    ("closed", {"how": "reset", "by": "engine", "reason": "rescue"}, CLOSED_BY_RESCUE),
+    ("first_byte", {"direction": "to_server"}, "first byte from the client"),
+    ("first_byte", {"direction": "to_client"}, "first byte from the upstream"),
+    ("probe_seen", {"seen": 1, "probes": 3}, "keepalive probe 3 of the client was answered"),
+    ("enabled", {}, "the link takes connections"),
+    ("disabled", {}, "the link ends its connections and refuses new ones"),
     ("toxic_added", {"type": "stall"}, "stall armed"),
     ("toxic_removed", {"type": "stall"}, "stall lifted"),
     (
@@ -81,6 +106,26 @@ def test_how_an_event_reads(kind: str, fields: dict[str, Any], line: str) -> Non
 
 def test_every_kind_is_read_here() -> None:
     assert {kind for kind, _, _ in LINES} == SENTENCES.keys()
+
+
+def test_every_kind_has_a_row_and_a_sentence() -> None:
+    assert list(SENTENCES.keys() ^ KINDS.keys()) == []
+    assert all(kind.happened for kind in KINDS.values())
+
+
+# How each room writes an event.
+WRITTEN = {"engine": r'events\.add\(\s*"(\w+)"', "expectations": r'Event\(0, [^"]*"(\w+)"'}
+# Of two that it chooses between, the pattern sees neither.
+CHOSEN = {"rescue_refuse", "rescue_reset", "client_socket", "client_unanswered"}
+
+
+@pytest.mark.parametrize("room", WRITTEN)
+def test_what_the_source_writes_is_in_the_table(room: str) -> None:
+    """Each kind, by whoever writes it, and none besides."""
+    source = "".join(path.read_text() for path in (PACKAGE / room).glob("*.py"))
+    chosen = {kind for kind in CHOSEN if f'"{kind}"' in source and room == "engine"}
+    written = set(re.findall(WRITTEN[room], source)) | chosen
+    assert written == {kind for kind, row in KINDS.items() if row.own is (room != "engine")}
 
 
 def test_an_unknown_kind_is_shown_as_it_is() -> None:
