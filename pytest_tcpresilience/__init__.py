@@ -21,9 +21,17 @@ from pytest_tcpresilience.tcp import Keepalive, Window
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.connection import Connection, Ending, StruckFault
+    from pytest_tcpresilience.evidence.judgements import Judgement
+    from pytest_tcpresilience.evidence.readings import KeepaliveReading
     from pytest_tcpresilience.evidence.timeline import Event
     from pytest_tcpresilience.evidence.verdict import Mechanism
-    from pytest_tcpresilience.expectations import Detection, detects_break
+    from pytest_tcpresilience.expectations import (
+        Detection,
+        UselessSettingWarning,
+        assert_keepalive,
+        detects_break,
+        keepalive_of,
+    )
     from pytest_tcpresilience.fault import Fault
     from pytest_tcpresilience.fixtures import LinkFactory
     from pytest_tcpresilience.link import Link, UpstreamUnreachableWarning
@@ -42,7 +50,9 @@ __all__ = [
     "Fault",
     "FaultUnavailable",
     "HarnessError",
+    "Judgement",
     "Keepalive",
+    "KeepaliveReading",
     "Link",
     "LinkFactory",
     "Mechanism",
@@ -52,10 +62,13 @@ __all__ = [
     "StruckFault",
     "UpstreamUnreachableWarning",
     "UsageError",
+    "UselessSettingWarning",
     "Window",
     "__version__",
     "advise",
+    "assert_keepalive",
     "detects_break",
+    "keepalive_of",
 ]
 
 _LAZY = {
@@ -65,6 +78,8 @@ _LAZY = {
     "Ending": "pytest_tcpresilience.connection",
     "Event": "pytest_tcpresilience.evidence.timeline",
     "Fault": "pytest_tcpresilience.fault",
+    "Judgement": "pytest_tcpresilience.evidence.judgements",
+    "KeepaliveReading": "pytest_tcpresilience.evidence.readings",
     "Link": "pytest_tcpresilience.link",
     "LinkFactory": "pytest_tcpresilience.fixtures",
     "Mechanism": "pytest_tcpresilience.evidence.verdict",
@@ -72,8 +87,11 @@ _LAZY = {
     "StreamToxic": "pytest_tcpresilience.stream_toxics",
     "StruckFault": "pytest_tcpresilience.connection",
     "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
+    "UselessSettingWarning": "pytest_tcpresilience.expectations",
     "advise": "pytest_tcpresilience.tcp.advice",
+    "assert_keepalive": "pytest_tcpresilience.expectations",
     "detects_break": "pytest_tcpresilience.expectations",
+    "keepalive_of": "pytest_tcpresilience.expectations",
 }
 
 

@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from pytest_tcpresilience.connection import Connection
 from pytest_tcpresilience.control import POLL_S, Engine
 from pytest_tcpresilience.errors import EngineDied, HarnessError, ResilienceError, UsageError
+from pytest_tcpresilience.evidence.readings import KeepaliveReading
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import Fault
 from pytest_tcpresilience.fault_methods import LinkFaults
+from pytest_tcpresilience.reading import Wanted, read_clients
 from pytest_tcpresilience.register import FaultRegister
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.stream_toxics import StreamToxic, StreamToxics
@@ -183,6 +185,15 @@ class Link(LinkFaults, StreamToxics):
         :raises UsageError: when it does not happen in time, or for an unknown kind.
         """
         return wait_for_event(self, what, timeout, since=since)
+
+    def keepalives(self) -> tuple[KeepaliveReading, ...]:
+        """What is set on the client's socket of each open connection, oldest first.
+
+        :func:`pytest_tcpresilience.keepalive_of` has the details.
+        """
+        server = self._host, self._port
+        accepted = [Wanted(each.number, each.client, server) for each in self.connections]
+        return read_clients(server, accepted)
 
     def describe_connections(self) -> str:
         """How many connections are open, and how long each has been idle."""

@@ -8,5 +8,16 @@ from __future__ import annotations
 
 from pytest_tcpresilience.expectations.detection import Detection
 from pytest_tcpresilience.expectations.detects_break import detects_break
+from pytest_tcpresilience.expectations.static_checks import (
+    UselessSettingWarning,
+    assert_keepalive,
+    keepalive_of,
+)
 
-__all__ = ["Detection", "detects_break"]
+__all__ = [
+    "Detection",
+    "UselessSettingWarning",
+    "assert_keepalive",
+    "detects_break",
+    "keepalive_of",
+]

@@ -31,7 +31,7 @@ class Refusal(str, Enum):
     """Why a socket is out of reach."""
 
     CLOSED = "closed"
-    """The application has closed it; only the kernel still holds it."""
+    """Only the kernel holds it: no application has accepted it yet, or it has closed it."""
     OTHER_USER = "other_user"
     HIDDEN = "hidden"
     """Of this user, but no process that we may look into holds it."""
@@ -106,7 +106,9 @@ def why_unknown(inode: int, uid: int) -> Denied:
     :param uid: the socket's, as sock_diag tells it.
     """
     if not inode:
-        return Denied(Refusal.CLOSED, "the application has closed this socket")
+        return Denied(
+            Refusal.CLOSED, "the application has closed this socket, or not yet accepted it"
+        )
     if os.geteuid() not in (0, uid):
         return Denied(Refusal.OTHER_USER, f"the socket belongs to another user (uid {uid})")
     return Denied(

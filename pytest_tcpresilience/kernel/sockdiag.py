@@ -123,7 +123,8 @@ def _info(body: bytes) -> TcpInfo | None:
     return None if data is None else TcpInfo.parse(data)
 
 
-def _address(family: int, packed: bytes) -> str:
+def text_of_address(family: int, packed: bytes) -> str:
+    """An address as text; an IPv4 one as such, also where IPv6 carries it."""
     if family == socket.AF_INET:
         return socket.inet_ntop(family, packed[:4])
     if packed.startswith(_MAPPED):
@@ -134,8 +135,8 @@ def _address(family: int, packed: bytes) -> str:
 def _listed(body: bytes) -> Listed:
     local_port, remote_port = struct.unpack_from("!HH", body, 4)
     return Listed(
-        (_address(body[0], body[8:24]), local_port),
-        (_address(body[0], body[24:40]), remote_port),
+        (text_of_address(body[0], body[8:24]), local_port),
+        (text_of_address(body[0], body[24:40]), remote_port),
         _parse(body),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +27,19 @@ TCP_KEEPIDLE: int = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALI
 TCP_KEEPINTVL: int = getattr(socket, "TCP_KEEPINTVL", 5)
 TCP_KEEPCNT: int = getattr(socket, "TCP_KEEPCNT", 6)
 TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+
+class HasReading(Protocol):
+    """What a connection's settings came to when they were read."""
+
+    @property
+    def settings(self) -> Keepalive: ...
+
+
+class HasClients(Protocol):
+    """A link: it can read the settings of the clients that are connected to it."""
+
+    def keepalives(self) -> Sequence[HasReading]: ...
 
 
 class HasSockopts(Protocol):
@@ -129,6 +143,32 @@ class Keepalive:
                 happened=f"{type(error).__name__}: {error}",
                 advice="pass the client's own socket, before it is closed",
             ) from error
+
+    @classmethod
+    def of(cls, link: HasClients) -> Keepalive:
+        """The settings in force on the socket of the client that is connected to ``link``.
+
+        For ``detects_break(link, within=Keepalive.of(link))``.
+
+        :raises UsageError: when no client is connected, or several with different settings.
+        :raises HarnessError: when the client's socket is out of reach.
+        """
+        found = list(dict.fromkeys(each.settings for each in link.keepalives()))
+        if not found:
+            raise UsageError(
+                "Keepalive.of: no client is connected to this link",
+                expected="a client with an open connection through the link",
+                happened="there is none",
+                advice="connect the client and use it once, then read its settings",
+            )
+        if len(found) > 1:
+            raise UsageError(
+                "Keepalive.of: the clients of this link differ",
+                expected="connections with the same settings",
+                happened="; ".join(map(str, found)),
+                advice="choose one: keepalive_of(link)[0].settings",
+            )
+        return found[0]
 
     @property
     def user_timeout_ms(self) -> int:
