@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.evidence.verdict import Mechanism
     from pytest_tcpresilience.expectations import (
         Detection,
+        FastForward,
         UselessSettingWarning,
         assert_keepalive,
         detects_break,
+        fast_forward,
         keepalive_of,
     )
     from pytest_tcpresilience.fault import Fault
@@ -47,6 +49,7 @@ __all__ = [
     "EngineDied",
     "Event",
     "ExpectationFailed",
+    "FastForward",
     "Fault",
     "FaultUnavailable",
     "HarnessError",
@@ -68,6 +71,7 @@ __all__ = [
     "advise",
     "assert_keepalive",
     "detects_break",
+    "fast_forward",
     "keepalive_of",
 ]
 
@@ -77,6 +81,7 @@ _LAZY = {
     "Detection": "pytest_tcpresilience.expectations",
     "Ending": "pytest_tcpresilience.connection",
     "Event": "pytest_tcpresilience.evidence.timeline",
+    "FastForward": "pytest_tcpresilience.expectations",
     "Fault": "pytest_tcpresilience.fault",
     "Judgement": "pytest_tcpresilience.evidence.judgements",
     "KeepaliveReading": "pytest_tcpresilience.evidence.readings",
@@ -91,6 +96,7 @@ _LAZY = {
     "advise": "pytest_tcpresilience.tcp.advice",
     "assert_keepalive": "pytest_tcpresilience.expectations",
     "detects_break": "pytest_tcpresilience.expectations",
+    "fast_forward": "pytest_tcpresilience.expectations",
     "keepalive_of": "pytest_tcpresilience.expectations",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pytest_tcpresilience.expectations.detection import Detection
 from pytest_tcpresilience.expectations.detects_break import detects_break
+from pytest_tcpresilience.expectations.fast_forward import FastForward, fast_forward
 from pytest_tcpresilience.expectations.static_checks import (
     UselessSettingWarning,
     assert_keepalive,
@@ -16,8 +17,10 @@ from pytest_tcpresilience.expectations.static_checks import (
 
 __all__ = [
     "Detection",
+    "FastForward",
     "UselessSettingWarning",
     "assert_keepalive",
     "detects_break",
+    "fast_forward",
     "keepalive_of",
 ]

@@ -18,6 +18,7 @@ class Result:
     """What a detection has to tell once the block has ended."""
 
     after: float
+    nominal: float
     mechanism: Mechanism
     exception: BaseException | None
     fault: str
@@ -83,6 +84,15 @@ class Detection:
     def after(self) -> float:
         """Seconds from the moment when the fault hit."""
         return self._read().after
+
+    @property
+    def nominal(self) -> float:
+        """Seconds that it would have taken in production, from the last segment received.
+
+        As :attr:`after`, but for a connection that was fast-forwarded: then what its own
+        settings take, by the same mechanism.
+        """
+        return self._read().nominal
 
     @property
     def mechanism(self) -> Mechanism:

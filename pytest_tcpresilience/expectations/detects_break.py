@@ -27,6 +27,7 @@ from pytest_tcpresilience.evidence.verdict import (
 )
 from pytest_tcpresilience.evidence.wording import explain
 from pytest_tcpresilience.expectations.detection import Detection, Result
+from pytest_tcpresilience.expectations.fast_forward import FastForward
 from pytest_tcpresilience.expectations.interrupt import Interrupter, for_block
 from pytest_tcpresilience.expectations.lifeguard import Lifeguard
 from pytest_tcpresilience.faults import ONCE
@@ -65,7 +66,7 @@ class detects_break:
     :param within: seconds from the fault, or the :class:`Keepalive` that the client
         uses: then the bounds are the kernel's arithmetic for an idle connection, and
         noticing sooner than it can is a failure too. A :class:`Window` is taken as it
-        is.
+        is. What :func:`fast_forward` returns stands for the settings that it has set.
     :param raises: the error, or a tuple of errors, that the client should raise. By
         default any ``Exception`` that is not a plain mistake in Python code.
     :raises ExpectationFailed: at the end of the block, when the client did not notice,
@@ -75,7 +76,11 @@ class detects_break:
     """
 
     def __init__(
-        self, link: Link, *, within: float | Keepalive | Window, raises: Raises = Exception
+        self,
+        link: Link,
+        *,
+        within: float | Keepalive | Window | FastForward,
+        raises: Raises = Exception,
     ) -> None:
         if not isinstance(link, Link):
             raise UsageError(
@@ -95,8 +100,9 @@ class detects_break:
                 advice="name the error that the client raises, e.g. raises=ConnectionError",
             )
         self._link = link
-        self._promise = within
-        self._window = window_of(within)
+        self._fast_forward = within if isinstance(within, FastForward) else None
+        self._promise = within.window if isinstance(within, FastForward) else within
+        self._window = window_of(self._promise)
         self._raises = kinds
         self._detection = Detection()
 
@@ -193,10 +199,13 @@ class detects_break:
             self._fail(outcome, seen, error)
         assert seen.hit is not None
         assert seen.after is not None
+        by = mechanism(seen)
+        forward = self._fast_forward
         self._detection.conclude(
             Result(
                 after=seen.after,
-                mechanism=mechanism(seen),
+                nominal=seen.after if forward is None else forward.nominal_by(by, seen.after),
+                mechanism=by,
                 exception=error,
                 fault=seen.fault,
                 window=seen.window,
