@@ -1,8 +1,8 @@
 """The command line: ``python -m pytest_tcpresilience serve``, and others.
 
 Owns its arguments, what it prints, and its exit status: 0 when it was told to end, 2
-for what it cannot do as it was asked. What it serves is the engine's; ``advise`` has a
-module of its own.
+for what it cannot do as it was asked. What it serves is the engine's; ``advise`` and
+``audit`` have modules of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 
 import trio
 
-from pytest_tcpresilience import cli_advise
+from pytest_tcpresilience import cli_advise, cli_audit
 from pytest_tcpresilience._version import __version__
 from pytest_tcpresilience.engine import endpoints
 from pytest_tcpresilience.engine.api import Api
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--proxy-metrics", action="store_true", help="count bytes at /metrics, for Prometheus"
     )
     cli_advise.add_to(commands)
+    cli_audit.add_to(commands)
     return parser
 
 
@@ -116,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     if parsed.command == cli_advise.COMMAND:
         return cli_advise.run(parsed)
+    if parsed.command == cli_audit.COMMAND:
+        return cli_audit.run(parsed)
     try:
         trio.run(_serve, parsed)
     except _Refused as error:
