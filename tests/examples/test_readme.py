@@ -11,6 +11,7 @@ import pytest
 from pytest_tcpresilience import Connection, Fault, Link
 from pytest_tcpresilience.engine.toxics import TYPES
 from pytest_tcpresilience.evidence.kinds import KINDS
+from pytest_tcpresilience.evidence.promises import RULES
 from pytest_tcpresilience.faults import FAULTS
 from pytest_tcpresilience.settings import OPTIONS
 from pytest_tcpresilience.stream_toxics import StreamToxics
@@ -18,9 +19,14 @@ from pytest_tcpresilience.stream_toxics import StreamToxics
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs" / "engine-api.md").read_text()
+EVIDENCE = (ROOT / "docs" / "evidence.md").read_text()
 SNIPPETS = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", README, re.DOTALL)
 TABLES = dict(
-    re.findall(r"<!-- table: (\w+) -->\n.*?\| --- .*?\n(.*?)<!-- end", README + API, re.DOTALL)
+    re.findall(
+        r"<!-- table: (\w+) -->\n.*?\| --- .*?\n(.*?)<!-- end",
+        README + API + EVIDENCE,
+        re.DOTALL,
+    )
 )
 
 
@@ -73,10 +79,18 @@ def events_table() -> str:
     return "".join(rows)
 
 
+def rules_table() -> str:
+    return "".join(
+        f"| `{rule.name}` | {'failure' if rule.fails else 'warning'} | {rule.why} | {rule.cure} |\n"
+        for rule in RULES
+    )
+
+
 WRITERS = {
     "events": events_table,
     "faults": faults_table,
     "methods": methods_table,
+    "rules": rules_table,
     "settings": settings_table,
     "toxics": toxics_table,
 }
