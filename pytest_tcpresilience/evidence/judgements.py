@@ -10,13 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pytest_tcpresilience.evidence.promises import (
-    RULES,
-    Promise,
-    set_keepalive,
-    set_user_timeout,
-)
+from pytest_tcpresilience.evidence.promises import RULES, Promise
 from pytest_tcpresilience.evidence.readings import KeepaliveReading
+from pytest_tcpresilience.evidence.remedies import set_keepalive, set_user_timeout
 from pytest_tcpresilience.evidence.units import duration
 
 

@@ -11,17 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pytest_tcpresilience.evidence.readings import KeepaliveReading
+from pytest_tcpresilience.evidence.remedies import latest_s, set_keepalive, set_user_timeout
 from pytest_tcpresilience.evidence.units import duration
-from pytest_tcpresilience.tcp.fitting import keepalive_for, user_timeout_for
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.middleboxes import Middlebox
 from pytest_tcpresilience.tcp.stacks import Linux
 from pytest_tcpresilience.tcp.windows import (
     FIRST_RETRANSMISSION_S,
     RETRIES2_DEFAULT_S,
-    SCHEDULING_S,
-    WHEEL_FLOOR_S,
-    WHEEL_SHARE,
     idle_window,
     unanswered_probes,
 )
@@ -31,10 +28,6 @@ DEFAULT_RETRIES2 = 15
 # The shortest interval between probes: no idle connection is given up sooner than this
 # after its first probe.
 SHORTEST_INTERVAL_S = 1.0
-# For advice: where no time is promised, and where a long one is. A probe each five minutes
-# costs nobody anything.
-DEFAULT_LIMIT_S = 60.0
-LONGEST_LIMIT_S = 1200.0
 
 
 @dataclass(frozen=True)
@@ -104,56 +97,9 @@ def idle_death_at_least_s(reading: KeepaliveReading) -> float:
     return (reading.next_probe_in or 0.0) + SHORTEST_INTERVAL_S
 
 
-def _latest(nominal: float) -> float:
-    return nominal + WHEEL_SHARE * nominal + WHEEL_FLOOR_S + SCHEDULING_S
-
-
 def _longest_gap_s(settings: Keepalive) -> float:
     """Between two segments of an idle connection whose peer answers."""
-    gap = float(max(settings.idle, settings.interval))
-    return gap + WHEEL_SHARE * gap + WHEEL_FLOOR_S
-
-
-# --- what to set --------------------------------------------------------------------------
-
-
-def suitable(promise: Promise) -> Keepalive | None:
-    """Settings that keep the promise for an idle connection, where any can.
-
-    With a user timeout of :func:`whole_s` they keep all of it.
-    """
-    limits = [] if promise.within is None else [min(promise.within, LONGEST_LIMIT_S)]
-    if promise.writes_within is not None:
-        # Its clock starts late, and its tick is as late as the timer wheel makes it.
-        limit = promise.writes_within - _latest(FIRST_RETRANSMISSION_S)
-        limits.append(min(limit, LONGEST_LIMIT_S))
-    if promise.behind is not None:
-        # Half the time that the box remembers: one lost probe must not lose the flow. With
-        # three probes that is an idle time of a quarter of this limit.
-        limits.append(min(promise.behind.idle_timeout * 2, LONGEST_LIMIT_S))
-    return keepalive_for(min(limits, default=DEFAULT_LIMIT_S))
-
-
-def whole_s(settings: Keepalive) -> int:
-    """The user timeout with which the kernel waits for as many probes as without."""
-    return settings.idle + settings.interval * settings.probes
-
-
-def set_keepalive(promise: Promise) -> str:
-    fit = suitable(promise)
-    if fit is None:
-        return "TCP_KEEPIDLE=1, TCP_KEEPINTVL=1, TCP_KEEPCNT=1, and promise no less than 2.5 s"
-    return f"TCP_KEEPIDLE={fit.idle}, TCP_KEEPINTVL={fit.interval}, TCP_KEEPCNT={fit.probes}"
-
-
-def set_user_timeout(promise: Promise) -> str:
-    fit = suitable(promise) if promise.concerns_idle else None
-    if fit is not None:
-        return f"TCP_USER_TIMEOUT={whole_s(fit) * 1000} (milliseconds)"
-    limit = user_timeout_for(promise.writes_within) if promise.writes_within else None
-    if limit is None:
-        return "a timeout of the client's own: no TCP_USER_TIMEOUT is as fast as that"
-    return f"TCP_USER_TIMEOUT={round(limit * 1000)} (milliseconds)"
+    return Linux().latest(max(settings.idle, settings.interval))
 
 
 # --- the evidence -------------------------------------------------------------------------
@@ -232,12 +178,12 @@ def _writes_too_slow(reading: KeepaliveReading, promise: Promise) -> Found | Non
     limit = write_death_s(reading, promise.retries2)
     if promise.writes_within is None or limit is None or not reading.user_timeout:
         return None
-    if _latest(limit) <= promise.writes_within:
+    if latest_s(limit) <= promise.writes_within:
         return None
     return {
         "user_timeout": f"{reading.user_timeout:g}",
         "limit": duration(limit),
-        "latest": duration(_latest(limit)),
+        "latest": duration(latest_s(limit)),
         "within": duration(promise.writes_within),
     }
 

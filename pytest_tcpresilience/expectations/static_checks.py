@@ -49,8 +49,7 @@ def assert_keepalive(
     :param writes_within: seconds in which one with unacknowledged data must be, for which
         keepalive does nothing and ``TCP_USER_TIMEOUT`` is needed.
     :param behind: a box that must not forget an idle connection.
-    :returns: what was judged. A setting without effect is a
-        :class:`UselessSettingWarning`.
+    :returns: what was judged. A useless setting is a :class:`UselessSettingWarning`.
     :raises ExpectationFailed: with the rules that are broken and settings that keep them.
     :raises HarnessError: when a client's socket is out of reach and its timer alone proves
         neither the promise nor the contrary.

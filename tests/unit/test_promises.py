@@ -14,11 +14,10 @@ from pytest_tcpresilience.evidence.promises import (
     RULES,
     Promise,
     idle_death_s,
-    suitable,
-    whole_s,
     write_death_s,
 )
 from pytest_tcpresilience.evidence.readings import KeepaliveReading, by_timer
+from pytest_tcpresilience.evidence.remedies import suitable, whole_s
 from pytest_tcpresilience.kernel.sockdiag import SocketState
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.middleboxes import Middlebox
