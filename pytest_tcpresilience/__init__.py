@@ -21,28 +21,39 @@ from pytest_tcpresilience.tcp import Keepalive, Window
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.connection import Connection, Ending, StruckFault
+    from pytest_tcpresilience.evidence.health import Health
     from pytest_tcpresilience.evidence.judgements import Judgement
     from pytest_tcpresilience.evidence.readings import KeepaliveReading
     from pytest_tcpresilience.evidence.timeline import Event
     from pytest_tcpresilience.evidence.verdict import Mechanism
     from pytest_tcpresilience.expectations import (
+        Closing,
         Detection,
         FastForward,
+        Quiet,
+        Recovery,
+        Survival,
         UselessSettingWarning,
         assert_keepalive,
+        closes_within,
         detects_break,
         fast_forward,
         keepalive_of,
+        recovers,
+        stays_quiet,
+        survives,
     )
     from pytest_tcpresilience.fault import Fault
     from pytest_tcpresilience.fixtures import LinkFactory
     from pytest_tcpresilience.link import Link, UpstreamUnreachableWarning
+    from pytest_tcpresilience.recording import RecordedRequest, RecordingServer
     from pytest_tcpresilience.stream_toxics import StreamToxic
     from pytest_tcpresilience.tcp.advice import Advice, advise
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
 
 __all__ = [
     "Advice",
+    "Closing",
     "Connection",
     "Detection",
     "Ending",
@@ -53,6 +64,7 @@ __all__ = [
     "Fault",
     "FaultUnavailable",
     "HarnessError",
+    "Health",
     "Judgement",
     "Keepalive",
     "KeepaliveReading",
@@ -60,9 +72,14 @@ __all__ = [
     "LinkFactory",
     "Mechanism",
     "Middlebox",
+    "Quiet",
+    "RecordedRequest",
+    "RecordingServer",
+    "Recovery",
     "ResilienceError",
     "StreamToxic",
     "StruckFault",
+    "Survival",
     "UpstreamUnreachableWarning",
     "UsageError",
     "UselessSettingWarning",
@@ -70,34 +87,49 @@ __all__ = [
     "__version__",
     "advise",
     "assert_keepalive",
+    "closes_within",
     "detects_break",
     "fast_forward",
     "keepalive_of",
+    "recovers",
+    "stays_quiet",
+    "survives",
 ]
 
 _LAZY = {
     "Advice": "pytest_tcpresilience.tcp.advice",
+    "Closing": "pytest_tcpresilience.expectations",
     "Connection": "pytest_tcpresilience.connection",
     "Detection": "pytest_tcpresilience.expectations",
     "Ending": "pytest_tcpresilience.connection",
     "Event": "pytest_tcpresilience.evidence.timeline",
     "FastForward": "pytest_tcpresilience.expectations",
     "Fault": "pytest_tcpresilience.fault",
+    "Health": "pytest_tcpresilience.evidence.health",
     "Judgement": "pytest_tcpresilience.evidence.judgements",
     "KeepaliveReading": "pytest_tcpresilience.evidence.readings",
     "Link": "pytest_tcpresilience.link",
     "LinkFactory": "pytest_tcpresilience.fixtures",
     "Mechanism": "pytest_tcpresilience.evidence.verdict",
     "Middlebox": "pytest_tcpresilience.tcp.middleboxes",
+    "Quiet": "pytest_tcpresilience.expectations",
+    "RecordedRequest": "pytest_tcpresilience.recording",
+    "RecordingServer": "pytest_tcpresilience.recording",
+    "Recovery": "pytest_tcpresilience.expectations",
     "StreamToxic": "pytest_tcpresilience.stream_toxics",
     "StruckFault": "pytest_tcpresilience.connection",
+    "Survival": "pytest_tcpresilience.expectations",
     "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
     "UselessSettingWarning": "pytest_tcpresilience.expectations",
     "advise": "pytest_tcpresilience.tcp.advice",
     "assert_keepalive": "pytest_tcpresilience.expectations",
+    "closes_within": "pytest_tcpresilience.expectations",
     "detects_break": "pytest_tcpresilience.expectations",
     "fast_forward": "pytest_tcpresilience.expectations",
     "keepalive_of": "pytest_tcpresilience.expectations",
+    "recovers": "pytest_tcpresilience.expectations",
+    "stays_quiet": "pytest_tcpresilience.expectations",
+    "survives": "pytest_tcpresilience.expectations",
 }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_tcpresilience.control import EngineOwner
     from pytest_tcpresilience.link import Link
+    from pytest_tcpresilience.recording import RecordingServer
     from pytest_tcpresilience.upstream import UpstreamLike
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -98,6 +99,15 @@ def _close_all(links: list[Link], *, test_failed: bool) -> None:
             reports.append(error)
     if reports:
         raise reports[0]
+
+
+@pytest.fixture
+def recording_server() -> Iterator[RecordingServer]:
+    """An upstream that echoes lines and remembers them: ``tcp_link(recording_server.address)``."""
+    from pytest_tcpresilience.recording import RecordingServer
+
+    with RecordingServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -203,6 +203,31 @@ class Link(LinkFaults, StreamToxics):
 
     # --- for expectations ----------------------------------------------------------------
 
+    def in_flight(self) -> list[tuple[int, tuple[str, int], int, int]]:
+        """Of each open connection: its number, its client, and the bytes that one side has
+        sent and the other's kernel has not acknowledged, to the server and to the client."""
+        found: list[dict[str, Any]] = self._engine.call("GET", self._ours("/connections"))
+        return [
+            (
+                document["connection"],
+                (document["client"][0], document["client"][1]),
+                document["pending_upstream"],
+                document["pending_downstream"],
+            )
+            for document in found
+            if document["closed"] is None
+        ]
+
+    @property
+    def engine_pid(self) -> int:
+        """The engine's process, which is none of the client's."""
+        return self._engine.pid
+
+    @property
+    def engine_address(self) -> tuple[str, int]:
+        """Where the engine's API listens, to which this process has connections."""
+        return "127.0.0.1", self._engine.port
+
     @property
     def engine_alive(self) -> bool:
         return self._engine.alive
@@ -215,13 +240,23 @@ class Link(LinkFaults, StreamToxics):
         events = self.events
         return events[-1].seq if events else 0
 
-    def start_watch(self, *, after_hit: float, grace: float, unhit: float) -> int:
+    def start_watch(
+        self, *, after_hit: float, grace: float, unhit: float, clock: str = "hit"
+    ) -> int:
         """Have the engine follow the clients' sockets, and rescue them when it is time.
 
+        :param clock: what ``after_hit`` counts from: the first ``"hit"``, the latest fault
+            that hit or was lifted (``"calm"``), or this call (``"begin"``).
         :returns: the number of the last event before.
         """
         self.check_usable()
-        body = {"after_hit": after_hit, "grace": grace, "unhit": unhit, "since": self.judged}
+        body = {
+            "after_hit": after_hit,
+            "grace": grace,
+            "unhit": unhit,
+            "since": self.judged,
+            "clock": clock,
+        }
         return int(self._engine.call("POST", self._ours("/watch"), body)["begun"])
 
     def end_watch(self) -> None:

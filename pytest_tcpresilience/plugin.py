@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from dataclasses import replace
 
 import pytest
 
@@ -17,13 +18,14 @@ from pytest_tcpresilience.fixtures import (
     FAILED,
     OWNER,
     SETTINGS,
+    recording_server,
     settings_of,
     tcp_link,
     toxiproxy,
 )
 from pytest_tcpresilience.kernel import capabilities
 
-__all__ = ["tcp_link", "toxiproxy"]
+__all__ = ["recording_server", "tcp_link", "toxiproxy"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,13 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "pytest-tcpresilience for this test, in seconds",
     )
     try:
-        config.stash[SETTINGS] = options.resolve(
+        settings = options.resolve(
             ini={option.ini: _ini(config, option.ini) for option in options.OPTIONS},
             environment=os.environ,
             flags={option.name: config.getoption(option.ini) for option in options.OPTIONS},
         )
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+    config.stash[SETTINGS] = replace(settings, complete=config.get_verbosity() >= 2)
 
 
 def _ini(config: pytest.Config, name: str) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_tcpresilience.errors import UsageError
@@ -60,11 +60,15 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What is in force for one test. All in seconds."""
+    """What is in force for one test. Times are in seconds.
+
+    :param complete: show all of a long timeline (``pytest -vv``).
+    """
 
     slack: float = OPTIONS[0].default
     hit_timeout: float = OPTIONS[1].default
     engine_timeout: float = OPTIONS[2].default
+    complete: bool = False
 
 
 def _seconds(text: object, origin: str) -> float:
@@ -92,7 +96,7 @@ def resolve(
     :param flags: values by option name, ``None`` where not given.
     :raises UsageError: naming where a bad value came from.
     """
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     for option in OPTIONS:
         for origin, value in (
             (option.flag, flags.get(option.name)),
@@ -102,7 +106,7 @@ def resolve(
             if value is not None and value != "":
                 values[option.name] = _seconds(value, origin)
                 break
-    return replace(Settings(), **values)
+    return Settings(**values)
 
 
 def with_marker(settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Settings:
@@ -110,7 +114,7 @@ def with_marker(settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, 
 
     :raises UsageError: for positional or unknown arguments, or bad values.
     """
-    names = [field.name for field in fields(Settings)]
+    names = [option.name for option in OPTIONS]
     unknown = [*map(repr, args), *(name for name in kwargs if name not in names)]
     if unknown:
         raise UsageError(
@@ -119,7 +123,7 @@ def with_marker(settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, 
             happened=f"got {', '.join(unknown)}",
             advice=f"write for example @pytest.mark.{MARKER}(slack=1.0)",
         )
-    checked = {
+    checked: dict[str, Any] = {
         name: _seconds(value, f"@pytest.mark.{MARKER}({name}=…)") for name, value in kwargs.items()
     }
     return replace(settings, **checked)

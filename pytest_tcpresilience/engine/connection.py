@@ -52,10 +52,11 @@ class Hit:
 
 @dataclass
 class Counters:
-    """Bytes that the engine has read, by direction."""
+    """Bytes that the engine has read, and written, by direction."""
 
     upstream: int = 0
     downstream: int = 0
+    written: dict[Stream, int] = field(default_factory=lambda: {"upstream": 0, "downstream": 0})
 
 
 @dataclass
@@ -271,6 +272,7 @@ class Connection:
 
     def sent(self, stream: Stream, count: int) -> None:
         """The engine has written bytes: they have crossed."""
+        self.counters.written[stream] += count
         self.proxy.traffic.sent[stream] += count
         self.proxy.arming.crossed(self.number, count)
 
@@ -423,6 +425,13 @@ class Connection:
 
     # --- what the API shows --------------------------------------------------------------
 
+    def _pending(self, stream: Stream, to: Leg | None) -> int:
+        """Bytes that were read, and that the peer they are for has not acknowledged."""
+        unwritten = int(getattr(self.counters, stream)) - self.counters.written[stream]
+        if to is None or to.sock.fileno() < 0:
+            return unwritten
+        return unwritten + cuts.unacknowledged(to.sock)
+
     def document(self) -> dict[str, Any]:
         if self.closed is None:
             probes.look(self)
@@ -433,6 +442,8 @@ class Connection:
             "last_byte_at": self.last_byte_at,
             "bytes_upstream": self.counters.upstream,
             "bytes_downstream": self.counters.downstream,
+            "pending_upstream": self._pending("upstream", self.upstream),
+            "pending_downstream": self._pending("downstream", self.client),
             "cut": bool(self._cuts) or self.evicted,
             **self.record.document(),
         }

@@ -183,6 +183,11 @@ class Proxy:
                         self.events.add("accept_failed", error=error.strerror)
                         await trio.sleep(OUT_OF_DESCRIPTORS_S)
 
+    def admit_waiting(self) -> None:
+        """Take the clients that have connected and were not accepted yet."""
+        if self._door.listener is not None:
+            self._drain(self._door.listener)
+
     def _drain(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -282,7 +287,13 @@ class Proxy:
         now = time.monotonic()
         active = self.toxics[toxic.name] = Active(toxic, armed_at=now)
         target = {"connection": toxic.connection} if toxic.connection else {}
-        self.events.add("toxic_added", at=now, toxic=toxic.name, type=toxic.type, **target)
+        # After how long without traffic it acts, in seconds: the cause of what it then does.
+        times = {
+            name: toxic.attributes[name] / 1000
+            for name in ("when_idle", "idle_timeout")
+            if toxic.attributes.get(name)
+        }
+        self.events.add("toxic_added", at=now, toxic=toxic.name, type=toxic.type, **target, **times)
         if not toxic.kind.below:
             active.struck_at = now
             self.reshape()

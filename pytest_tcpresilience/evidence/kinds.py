@@ -53,7 +53,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "enabled": Kind("the proxy takes connections again, or at last"),
     "disabled": Kind("the proxy ended its connections and takes no new ones"),
-    "toxic_added": Kind("a fault or toxic was armed", _TOXIC, ("connection",)),
+    "toxic_added": Kind(
+        "a fault or toxic was armed, to act after so many seconds without traffic",
+        _TOXIC,
+        ("connection", "when_idle", "idle_timeout"),
+    ),
     "fault_hit": Kind(
         "a fault took hold of a connection, `idle_for` seconds after its last byte; connection "
         "0 stands for whoever connects",
@@ -72,6 +76,16 @@ KINDS: Mapping[str, Kind] = {
         "the client's socket is gone: its kernel gave up, or the client closed it",
         ("connection", "state", "timer", "unanswered", "unacknowledged"),
     ),
+    "client_closed": Kind(
+        "the application has closed the client's socket",
+        ("connection", "state", "timer", "unanswered", "unacknowledged"),
+        ("expires",),
+    ),
+    "ghost": Kind(
+        "a new connection came while the server's kernel still held this one, which a fault "
+        "has hit",
+        ("connection",),
+    ),
     "witness_unavailable": Kind(
         "the client's socket cannot be followed", ("error",), ("connection",)
     ),
@@ -83,4 +97,7 @@ KINDS: Mapping[str, Kind] = {
     "rescue_interrupt": Kind("the rescue's third stage: the block was interrupted", own=True),
     "error": Kind("the block raised", ("error",), own=True),
     "marked": Kind("`detection.mark()` was called", own=True),
+    "tried": Kind("the operation was tried and failed", ("error",), own=True),
+    "succeeded": Kind("the operation succeeded", own=True),
+    "request": Kind("the recording server executed a request", ("data", "on"), own=True),
 }

@@ -53,8 +53,13 @@ def _client_socket(event: Event) -> str:
         words = f"keepalive timer, fires in {event['expires']:.2f} s"
     elif timer == "retransmit":
         words = f"{event['unacknowledged']} bytes unacknowledged, retransmission timer"
+    elif timer == "persist":
+        count = event["unacknowledged"]
+        words = f"the peer's window is 0, {count} bytes wait, persist timer"
     else:
         words = f"{timer} timer"
+    if event["state"] == "close-wait":
+        words = "FIN received"
     return f"client's socket is {event['state']}: {words}"
 
 
@@ -106,6 +111,8 @@ SENTENCES: dict[str, Callable[[Event], str]] = {
     "client_socket": _client_socket,
     "client_unanswered": lambda e: f"{e['timer']} {e['unanswered']} went unanswered",
     "client_gone": _gone,
+    "client_closed": lambda e: "the application closed the client's socket",
+    "ghost": lambda e: "the server still holds this connection",
     "witness_unavailable": lambda e: f"the client's socket cannot be followed: {e['error']}",
     "rescue_reset": lambda e: "rescue: RST on all connections of the link",
     "rescue_refuse": lambda e: "rescue: RST again, and new connections refused",
@@ -113,6 +120,9 @@ SENTENCES: dict[str, Callable[[Event], str]] = {
     "watch_ended": lambda e: "the block ended",
     "error": lambda e: f"the block raised {e['error']}",
     "marked": lambda e: "detection.mark() was called",
+    "tried": lambda e: f"the operation failed: {e['error']}",
+    "succeeded": lambda e: "the operation succeeded",
+    "request": lambda e: f"the server got {e['data']} on its connection {e['on']}",
 }
 
 
@@ -121,10 +131,14 @@ def merge(*logs: Iterable[Event]) -> tuple[Event, ...]:
     return tuple(sorted((event for log in logs for event in log), key=lambda e: (e.at, e.seq)))
 
 
-def render(events: Iterable[Event], origin: float, *, most: int = 25) -> str:
-    """Aligned lines with seconds relative to ``origin``; the middle goes if they are many."""
+def render(events: Iterable[Event], origin: float, *, most: int | None = 25) -> str:
+    """Aligned lines with seconds relative to ``origin``; the middle goes if they are many.
+
+    :param most: lines to show; ``None`` for all.
+    """
     rows = [f"{event.at - origin:+9.3f} s  {event.describe()}" for event in events]
-    if len(rows) > most:
+    if most is not None and len(rows) > most:
         half = most // 2
-        rows = [*rows[:half], f"{'':9}    … {len(rows) - 2 * half} more …", *rows[-half:]]
+        elided = f"{'':9}    … {len(rows) - 2 * half} more (pytest -vv shows them) …"
+        rows = [*rows[:half], elided, *rows[-half:]]
     return "\n".join(rows)

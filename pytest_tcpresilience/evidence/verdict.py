@@ -6,13 +6,20 @@ reader are :mod:`.wording`'s.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pytest_tcpresilience.evidence import causes
 from pytest_tcpresilience.evidence.causes import ErrorFacts
+from pytest_tcpresilience.evidence.health import Health
 from pytest_tcpresilience.evidence.timeline import Event
+from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.windows import Window
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.tcp.middleboxes import Middlebox
 
 # The witness looks every 2 ms; a client's exception comes a little after its kernel's
 # verdict, and both times have the jitter of a loaded machine.
@@ -74,6 +81,12 @@ class Observation:
     :param rescued_at: when the rescue began.
     :param window: relative to the hit.
     :param retries2: ``net.ipv4.tcp_retries2`` of this network namespace.
+    :param ended_at: when the block had ended.
+    :param promise: the settings that the test promises, if it gave settings.
+    :param client: the settings of the client's socket that was hit first, where they could
+        be read.
+    :param health: of the client's process while the block ran.
+    :param middlebox: the one that the link has, if any.
     """
 
     events: tuple[Event, ...]
@@ -84,6 +97,35 @@ class Observation:
     rescued_at: float | None
     window: Window
     retries2: int = 15
+    ended_at: float = float("inf")
+    promise: Keepalive | None = None
+    client: Keepalive | None = None
+    health: Health | None = None
+    middlebox: Middlebox | None = None
+
+    @property
+    def noticed_at_all(self) -> bool:
+        """Whether the client noticed before it was rescued."""
+        if self.noticed_at is None:
+            return False
+        return self.rescued_at is None or self.noticed_at < self.rescued_at
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds without a segment after which a middlebox forgot the flow.
+
+        That is the link's middlebox, or an eviction scheduled with ``when_idle=``.
+        """
+        if not self.fault.startswith(("evict_", "middlebox")):
+            return None
+        if self.middlebox is not None:
+            return self.middlebox.idle_timeout
+        for event in self.events:
+            armed = event.kind == "toxic_added" and self.hit and event["toxic"] == self.hit["toxic"]
+            seconds = event.get("when_idle") or event.get("idle_timeout")
+            if armed and seconds:
+                return float(seconds)
+        return None
 
     @property
     def after(self) -> float | None:
@@ -116,6 +158,55 @@ def find_hit(
         still_news = event.seq > judged if event["type"] in once else event["toxic"] not in lifted
         if event.seq > begun or still_news:
             return event
+    return None
+
+
+def broken_at(events: Sequence[Event], begun: int) -> float | None:
+    """When the break came that a block recovers from: in it, or the last one before it.
+
+    :param begun: number of the last event before the block.
+    """
+    hits = [event for event in events if event.kind == "fault_hit"]
+    inside = [event for event in hits if event.seq > begun]
+    if inside:
+        return inside[0].at
+    return min((e.at for e in hits if e["toxic"] == hits[-1]["toxic"]), default=None)
+
+
+def calm_since(events: Sequence[Event], begun_at: float, until: float) -> float:
+    """Since when a recovery's time counts: what came last up to ``until``.
+
+    The beginning of the block, the hit of a fault, or its lifting.
+    """
+    turns = [
+        event.at
+        for event in events
+        if event.kind in ("fault_hit", "toxic_removed") and event.at <= until
+    ]
+    return max(begun_at, *turns, begun_at)
+
+
+def in_force(events: Sequence[Event], *, begun: int, once: frozenset[str]) -> str | None:
+    """The name of a fault that was in force in a block, or hit in it.
+
+    :param begun: number of the last event before the block; a fault that acts once and
+        did so before it is over.
+    """
+    lifted = {event["toxic"] for event in events if event.kind == "toxic_removed"}
+    for event in events:
+        if event.kind == "fault_hit":
+            lasts = event["type"] not in once and event["toxic"] not in lifted
+            if lasts or event.seq > begun:
+                return str(event["type"])
+    return None
+
+
+def not_lifted(events: Sequence[Event]) -> str | None:
+    """The name of the first fault that hit and was not undone, if there is one."""
+    lifted = {event["toxic"] for event in events if event.kind == "toxic_removed"}
+    for event in events:
+        if event.kind == "fault_hit" and event["toxic"] not in lifted:
+            return str(event["type"])
     return None
 
 
@@ -212,9 +303,7 @@ def judge(seen: Observation) -> Outcome:
     if unbroken is not None:
         return unbroken
     after = seen.after
-    if seen.rescued_at is not None and (
-        seen.noticed_at is None or seen.noticed_at >= seen.rescued_at
-    ):
+    if seen.rescued_at is not None and not seen.noticed_at_all:
         return Outcome.RESCUED
     if after is None:
         return Outcome.UNAWARE

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_tcpresilience.evidence.diagnosis import diagnose
+from pytest_tcpresilience.evidence.diagnosis import Cause, diagnose
 from pytest_tcpresilience.evidence.timeline import render
 from pytest_tcpresilience.evidence.verdict import Mechanism, Observation, Outcome, mechanism
 
@@ -141,15 +141,26 @@ WORDS: dict[Outcome, Callable[[Observation], Words]] = {
     Outcome.NOT_CONNECTED: _not_connected,
     Outcome.NEVER_HIT: _never_hit,
 }
-# Where a cause explains more than the outcome itself does.
-EXPLAINED = frozenset({Outcome.UNAWARE, Outcome.RESCUED, Outcome.TOO_LATE})
+# Lines of a timeline that a reader of a CI log gets; -vv shows them all.
+MOST_LINES = 25
 
 
-def explain(outcome: Outcome, seen: Observation) -> Words:
-    """The words for an outcome, with its cause and the timeline."""
-    words = WORDS[outcome](seen)
+def explain(outcome: Outcome, seen: Observation, *, complete: bool = False) -> Words:
+    """The words for an outcome, with its cause and the timeline.
+
+    :param complete: whether to show all of a long timeline.
+    """
+    return with_evidence(WORDS[outcome](seen), seen, diagnose(seen, outcome), complete=complete)
+
+
+def with_evidence(
+    words: Words, seen: Observation, cause: Cause | None, *, complete: bool = False
+) -> Words:
+    """Words with their cause, what the upstream had to say, and the timeline.
+
+    A cause explains more than an outcome's own advice, and takes its place.
+    """
     happened, advice = words.happened, words.advice
-    cause = diagnose(seen) if outcome in EXPLAINED else None
     if cause is not None:
         happened, advice = f"{happened}\nwhy: {cause.why}", cause.cure
     failures = {event["error"] for event in seen.events if event.kind == "upstream_failed"}
@@ -157,5 +168,5 @@ def explain(outcome: Outcome, seen: Observation) -> Words:
         happened += f"\nthe upstream failed: {failure}"
     if seen.events:
         origin = seen.hit.at if seen.hit else seen.events[0].at
-        happened += f"\n{render(seen.events, origin)}"
+        happened += f"\n{render(seen.events, origin, most=None if complete else MOST_LINES)}"
     return Words(words.blame, words.summary, happened, advice)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from dataclasses import dataclass
 
 from pytest_tcpresilience.errors import UsageError
+from pytest_tcpresilience.evidence.health import Health
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.evidence.verdict import Mechanism
+from pytest_tcpresilience.expectations.loops import in_event_loop
 from pytest_tcpresilience.tcp.windows import Window
 
 
@@ -24,18 +25,17 @@ class Result:
     fault: str
     window: Window
     timeline: tuple[Event, ...]
+    health: Health
 
 
-class Detection:
-    """How the client noticed. Its attributes can be read once the block has ended."""
+class Marked:
+    """What a block's object has in common: the client says so itself."""
+
+    _name = "detection"
 
     def __init__(self) -> None:
-        self._result: Result | None = None
         self._marked = threading.Event()
-        self._over = threading.Event()
         self.marked_at: float | None = None
-
-    # --- in the block --------------------------------------------------------------------
 
     def mark(self, *_ignored: object, **_also_ignored: object) -> None:
         """The client noticed now, though the block raises nothing.
@@ -55,15 +55,23 @@ class Detection:
 
         :raises UsageError: in an asyncio or trio task, whose loop it would block.
         """
-        if _in_event_loop():
+        if in_event_loop():
             raise UsageError(
-                "detection.wait() would block the event loop",
+                f"{self._name}.wait() would block the event loop",
                 expected="a block without an event loop",
                 happened="it was called in a running asyncio or trio task",
                 advice="await an event of your own that the client's callback sets, and call "
-                "detection.mark() there",
+                f"{self._name}.mark() there",
             )
         self._marked.wait()
+
+
+class Detection(Marked):
+    """How the client noticed. Its attributes can be read once the block has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._result: Result | None = None
 
     # --- after the block -----------------------------------------------------------------
 
@@ -119,16 +127,7 @@ class Detection:
         """All that happened on the link, with the exception, on one clock."""
         return self._read().timeline
 
-
-def _in_event_loop() -> bool:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return True
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return False
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    @property
+    def health(self) -> Health:
+        """CPU time, event-loop lag, threads and descriptors while the block ran."""
+        return self._read().health

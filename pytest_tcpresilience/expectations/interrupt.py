@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_tcpresilience.expectations.loops import asyncio_task, in_trio
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -338,27 +340,11 @@ class TrioTask:
         return signalled or swallowed
 
 
-def _in_trio() -> bool:
-    trio_module = sys.modules.get("trio")
-    return trio_module is not None and bool(trio_module.lowlevel.in_trio_task())
-
-
-def _asyncio_task() -> asyncio.Task[Any] | None:
-    asyncio_module = sys.modules.get("asyncio")
-    if asyncio_module is None:
-        return None
-    try:
-        task: asyncio.Task[Any] | None = asyncio_module.current_task()
-    except RuntimeError:
-        return None
-    return task
-
-
 def for_block(block: FrameType) -> Interrupter:
     """The right interrupter for the block that begins in this frame, in this thread."""
     in_main = threading.current_thread() is threading.main_thread()
-    task = _asyncio_task()
-    loop_inside = _in_trio() or task is not None
+    task = asyncio_task()
+    loop_inside = in_trio() or task is not None
     unwinder = Unwinder(block, loop_inside=loop_inside)
     if loop_inside:
         signaller = MainThread(block, unwinder, loop_inside=True) if in_main else _Nothing()

@@ -2,7 +2,8 @@
 
 Owns the rescue as the test process sees it. The engine carries out the first two
 stages by itself (RST, then no new connections); a thread here follows its log, carries
-out the third (interrupt the block), and takes over when the engine dies.
+out the third (interrupt the block), and takes over when the engine dies. As it follows
+the log anyway, it also reads the settings of each client's socket that a fault hits.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_tcpresilience.errors import HarnessError
+from pytest_tcpresilience.expectations.clients import settings_of
 from pytest_tcpresilience.expectations.interrupt import Interrupter
 from pytest_tcpresilience.kernel import processes
 
 if TYPE_CHECKING:
+    from pytest_tcpresilience.evidence.timeline import Event
     from pytest_tcpresilience.link import Link
+    from pytest_tcpresilience.tcp.keepalive import Keepalive
 
 # Between RST and refusal, and between refusal and the interrupt. Together with the
 # repeats they keep a client that never notices within 1 s of its window and slack.
@@ -24,34 +28,39 @@ GRACE_S = 0.100
 REPEAT_S = 0.050
 POLL_S = 15.0
 JOIN_S = 5.0
+# Who has more connections hit than this is judged by the first ones.
+MOST_READ = 8
 
 
 class Lifeguard:
     """Watches over one block. :meth:`start` at its beginning, :meth:`stop` at its end.
 
-    :param after_hit: seconds from the hit to the rescue.
+    :param after: seconds to the rescue, from what ``clock`` says.
     :param unhit: seconds that a fault may take to hit.
+    :param clock: as for :meth:`.Link.start_watch`.
     """
 
     def __init__(
-        self, link: Link, interrupter: Interrupter, *, after_hit: float, unhit: float
+        self, link: Link, interrupter: Interrupter, *, after: float, unhit: float, clock: str
     ) -> None:
         self._link = link
         self._interrupter = interrupter
-        self._after_hit = after_hit
-        self._unhit = unhit
+        self._terms = {"after_hit": after, "unhit": unhit}
+        self._clock = clock
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tcpresilience-lifeguard")
         # A daemon, so that a harness that fails here cannot keep pytest from ending.
         self._thread.daemon = True
         self.begun = 0
+        self.rescuing = threading.Event()
         self.interrupted_at: float | None = None
         self.harness_error: HarnessError | None = None
+        self.clients: dict[int, Keepalive | None] = {}
 
     def start(self) -> None:
-        self.begun = self._seen = self._link.start_watch(
-            after_hit=self._after_hit, grace=GRACE_S, unhit=self._unhit
-        )
+        self.begun = self._link.start_watch(**self._terms, grace=GRACE_S, clock=self._clock)
+        # From the beginning: what was hit before the block is the block's affair, too.
+        self._seen = self._link.judged
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,8 +88,21 @@ class Lifeguard:
         while not self._over.is_set():
             for event in self._link.events_after(self._seen, wait_s=POLL_S):
                 self._seen = event.seq
+                self._read_client(event)
+                if event.seq <= self.begun:
+                    continue
+                if event.kind == "rescue_reset":
+                    self.rescuing.set()
                 if event.kind in ("rescue_refuse", "watch_ended"):
                     return
+
+    def _read_client(self, event: Event) -> None:
+        """A fault has hit: with which settings is the client's socket going to notice?"""
+        number = event.get("connection", 0)
+        wanted = event.kind == "fault_hit" and number and number not in self.clients
+        if wanted and len(self.clients) < MOST_READ and not self._over.is_set():
+            host, port = event["client"]
+            self.clients[number] = settings_of((host, port), (self._link.host, self._link.port))
 
     def _interrupt(self) -> None:
         attempt = 0

@@ -566,6 +566,7 @@ def test_a_toxic_with_a_field_of_the_wrong_kind_is_refused(
         {"after_hit": 1, "grace": 1, "unhit": float("nan")},
         {"after_hit": 1, "grace": 1, "unhit": float("inf")},
         {"after_hit": 1, "grace": 1, "unhit": 1, "since": "last"},
+        {"after_hit": 1, "grace": 1, "unhit": 1, "clock": "noon"},
     ],
 )
 def test_a_watch_on_impossible_terms_is_refused(

@@ -52,7 +52,7 @@ def test_each_origin_of_a_setting_overrides_the_one_before(
 
         @pytest.mark.resilience(**{values.get("marker", {})})
         def test_settings(link):
-            assert dataclasses.asdict(link.settings) == {expected}
+            assert dataclasses.asdict(link.settings) == {expected | {"complete": False}}
         """,
         *args,
     )
@@ -192,11 +192,12 @@ def test_the_marker_is_known_to_strict_sessions(inner: Inner) -> None:
 
 def test_fixtures_lists_the_fixtures_and_what_they_are_for(inner: Inner) -> None:
     result = inner.show("--fixtures")
-    # Sorted by their place in the file, as text.
-    result.stdout.fnmatch_lines(["tcp_link -- *", "    Factory of links: *"])
-    result.stdout.fnmatch_lines(
-        ["toxiproxy -- *", "    toxiproxy-python's ``Toxiproxy`` object, *"]
-    )
+    for name, purpose in (
+        ("recording_server", "An upstream that echoes lines and remembers them: *"),
+        ("tcp_link", "Factory of links: *"),
+        ("toxiproxy", "toxiproxy-python's ``Toxiproxy`` object, *"),
+    ):
+        result.stdout.fnmatch_lines([f"{name} -- *", f"    {purpose}"])
 
 
 # --- the header -------------------------------------------------------------------------

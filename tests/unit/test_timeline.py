@@ -76,8 +76,20 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
     (
         "client_socket",
         {**LOOK, "timer": "persist"},
-        "client's socket is established: persist timer",
+        "client's socket is established: the peer's window is 0, 0 bytes wait, persist timer",
     ),
+    (
+        "client_socket",
+        {**LOOK, "timer": "time-wait"},
+        "client's socket is established: time-wait timer",
+    ),
+    (
+        "client_socket",
+        {**LOOK, "state": "close-wait", "timer": "off"},
+        "client's socket is close-wait: FIN received",
+    ),
+    ("client_closed", {}, "the application closed the client's socket"),
+    ("ghost", {"connection": 1}, "connection 1: the server still holds this connection"),
     ("client_unanswered", {"timer": "keepalive", "unanswered": 2}, "keepalive 2 went unanswered"),
     (
         "client_gone",
@@ -96,6 +108,9 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
     ("watch_ended", {}, "the block ended"),
     ("error", {"error": "OSError"}, "the block raised OSError"),
     ("marked", {}, "detection.mark() was called"),
+    ("tried", {"error": "OSError"}, "the operation failed: OSError"),
+    ("succeeded", {}, "the operation succeeded"),
+    ("request", {"data": "b'x'", "on": 2}, "the server got b'x' on its connection 2"),
 ]
 
 
@@ -117,6 +132,7 @@ def test_every_kind_has_a_row_and_a_sentence() -> None:
 WRITTEN = {"engine": r'events\.add\(\s*"(\w+)"', "expectations": r'Event\(0, [^"]*"(\w+)"'}
 # Of two that it chooses between, the pattern sees neither.
 CHOSEN = {"rescue_refuse", "rescue_reset", "client_socket", "client_unanswered"}
+CHOSEN |= {"client_gone", "client_closed"}
 
 
 @pytest.mark.parametrize("room", WRITTEN)
@@ -160,7 +176,12 @@ def test_the_middle_goes_when_there_are_many(most: int) -> None:
     events = [Event(seq, float(seq), "error", {"error": f"E{seq}"}) for seq in range(10)]
     lines = render(events, 0.0, most=most).splitlines()
     assert [line.split()[-1] for line in lines if "raised" in line] == ["E0", "E1", "E8", "E9"]
-    assert lines[2].strip() == "… 6 more …"
+    assert lines[2].strip() == "… 6 more (pytest -vv shows them) …"
+
+
+def test_all_can_be_shown() -> None:
+    events = [Event(seq, float(seq), "connected") for seq in range(100)]
+    assert len(render(events, 0.0, most=None).splitlines()) == 100
 
 
 def test_nothing_goes_when_there_are_few() -> None:
