@@ -129,10 +129,15 @@ class Expectation(Generic[Subject]):
         except BaseException as error:
             self._interrupter.finish(error)
             raise
-        self._monitor = Monitor(self._link)
-        self._monitor.start()
-        self._begun_at = time.monotonic()
-        self._begin()
+        try:
+            self._monitor = Monitor(self._link)
+            self._monitor.start()
+            self._begun_at = time.monotonic()
+            self._begin()
+        except BaseException as error:
+            self._lifeguard.stop()
+            self._interrupter.finish(error)
+            raise
         return self._subject
 
     def __exit__(

@@ -8,7 +8,6 @@ the readings mean is :mod:`pytest_tcpresilience.evidence.health`'s.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -97,7 +96,7 @@ class Monitor:
         self._loop: LoopClock | None = None
 
     def start(self) -> None:
-        poke = _poke_of_block() if sys.platform == "linux" else None
+        poke = _poke_of_block()
         self._loop = LoopClock(poke) if poke else None
         self._before = self._counts()
         self._samples.append(self._sample())

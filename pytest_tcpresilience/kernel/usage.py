@@ -17,7 +17,8 @@ from collections.abc import Collection
 
 from pytest_tcpresilience.kernel.sockdiag import Address
 
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+# Where there is no sysconf, there is no /proc either.
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 # A process with more threads than this is judged by its first ones.
 MOST_THREADS = 64
 

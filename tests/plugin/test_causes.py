@@ -26,6 +26,7 @@ from pytest_tcpresilience import (
     detects_break,
 )
 from pytest_tcpresilience.evidence.diagnosis import CAUSES
+from pytest_tcpresilience.expectations.monitor import Monitor
 from tests.servers import EchoServer
 
 pytestmark = [
@@ -413,6 +414,29 @@ def test_a_client_that_waits_is_idle(silent_link: Link) -> None:
     assert health.busy < 0.5
     assert health.cpu <= health.seconds
     assert (health.loop_lag, health.threads, health.descriptors) == (None, 0, 0)
+
+
+def test_a_monitor_that_cannot_start_leaves_no_watch_behind(
+    silent_link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = silent_link
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(RuntimeError, match="no more threads"),
+    ):
+        patched.setattr(Monitor, "start", _no_more_threads)
+        with detects_break(link, within=0.5):
+            pass
+    with (
+        socket.create_connection((link.host, link.port)) as sock,
+        detects_break(link, within=1.0),
+    ):
+        link.reset()
+        sock.recv(1)
+
+
+def _no_more_threads(_monitor: Monitor) -> None:
+    raise RuntimeError("no more threads")
 
 
 def test_what_is_left_behind_is_counted(silent_link: Link) -> None:
