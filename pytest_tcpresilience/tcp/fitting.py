@@ -28,8 +28,10 @@ def keepalive_for(limit_s: float) -> Keepalive | None:
 
     :returns: ``None`` when no setting is as fast, for the kernel counts in whole seconds.
     """
+    nominal = _nominal(limit_s)
     for probes in PROBES:
-        unit = min(int(limit_s / (probes + 1)), MAX_IDLE_S)
+        # One more than the arithmetic says, for its last digit may be wrong.
+        unit = min(int(nominal / (probes + 1)) + 1, MAX_IDLE_S)
         while unit >= 1:
             fit = Keepalive(idle=unit, interval=unit, probes=probes)
             if idle_window(fit).latest <= limit_s:
@@ -38,11 +40,15 @@ def keepalive_for(limit_s: float) -> Keepalive | None:
     return None
 
 
+def _nominal(limit_s: float) -> float:
+    """The nominal time of a window that ends at ``limit_s``."""
+    return (limit_s - WHEEL_FLOOR_S - SCHEDULING_S) / (1 + WHEEL_SHARE)
+
+
 def user_timeout_for(limit_s: float) -> float | None:
     """``TCP_USER_TIMEOUT``, in seconds, that ends unacknowledged data within ``limit_s``.
 
     :returns: ``None`` when the first retransmission alone takes as long.
     """
-    nominal = (limit_s - WHEEL_FLOOR_S - SCHEDULING_S) / (1 + WHEEL_SHARE)
-    tenths = math.floor((nominal - FIRST_RETRANSMISSION_S) * 10 + 1e-6)
+    tenths = math.floor((_nominal(limit_s) - FIRST_RETRANSMISSION_S) * 10 + 1e-6)
     return tenths / 10 if tenths >= 1 else None
