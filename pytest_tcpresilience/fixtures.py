@@ -7,10 +7,11 @@ asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from pytest_tcpresilience.engine_choice import EngineChoice
 from pytest_tcpresilience.settings import MARKER, Settings, with_marker
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.upstream import UpstreamLike
 
 SETTINGS = pytest.StashKey[Settings]()
+CHOICE = pytest.StashKey[EngineChoice]()
 OWNER = pytest.StashKey["EngineOwner"]()
 FAILED = pytest.StashKey[bool]()
+# What a controller of pytest-xdist hands to its workers: the run's shared engine.
+HANDED_OVER = "tcpresilience_engine"
 
 
 class LinkFactory(Protocol):
@@ -31,12 +35,13 @@ class LinkFactory(Protocol):
     the test wants."""
 
     def __call__(
-        self, upstream: UpstreamLike, *, host: str = "127.0.0.1", enabled: bool = True
+        self, upstream: UpstreamLike, *, host: str | None = None, enabled: bool = True
     ) -> Link:
         """A link to ``upstream``.
 
         :param upstream: ``"host:port"``, ``(host, port)`` or a URL.
-        :param host: where the link listens; ``"::1"`` for IPv6.
+        :param host: where the link listens; ``"::1"`` for IPv6. The option ``listen``,
+            which is ``"127.0.0.1"``, if not given.
         :param enabled: ``False`` for a link that refuses connections until
             :meth:`.Link.enable`: its port is known, and faults can be armed.
         :raises UsageError: for a malformed upstream.
@@ -46,9 +51,15 @@ class LinkFactory(Protocol):
 
 
 def _owner(config: pytest.Config) -> EngineOwner:
-    from pytest_tcpresilience.control import EngineOwner
+    from pytest_tcpresilience.control import EngineOwner, Invitation
 
-    return config.stash.setdefault(OWNER, EngineOwner())
+    if OWNER not in config.stash:
+        handed: dict[str, Any] = getattr(config, "workerinput", {})
+        invitation = handed.get(HANDED_OVER)
+        config.stash[OWNER] = EngineOwner(
+            config.stash[CHOICE], invitation and Invitation.from_json(invitation)
+        )
+    return config.stash[OWNER]
 
 
 def settings_of(item: pytest.Item) -> Settings:
@@ -76,11 +87,22 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
     settings = settings_of(request.node)
     links: list[Link] = []
 
-    def make(upstream: UpstreamLike, *, host: str = "127.0.0.1", enabled: bool = True) -> Link:
+    choice = request.config.stash[CHOICE]
+
+    def make(upstream: UpstreamLike, *, host: str | None = None, enabled: bool = True) -> Link:
         parsed = Upstream.parse(upstream)
         owner = _owner(request.config)
         engine = owner.engine(settings.engine_timeout)
-        link = Link(engine, owner.next_name(), parsed, settings, host, enabled=enabled)
+        link = Link(
+            engine,
+            owner.next_name(),
+            parsed,
+            settings,
+            host or choice.listen,
+            enabled=enabled,
+            # A host of the test's own is where its clients reach it, too.
+            advertised=choice.link_host if host is None else "",
+        )
         links.append(link)
         return link
 
@@ -114,7 +136,8 @@ def recording_server() -> Iterator[RecordingServer]:
 def toxiproxy(request: pytest.FixtureRequest) -> Iterator[Toxiproxy]:
     """toxiproxy-python's ``Toxiproxy`` object, connected to the session's engine.
 
-    Proxies that the test creates are destroyed at teardown.
+    With a real Toxiproxy it is that server's. Proxies that the test creates are destroyed
+    at teardown; ``link.name`` is the name of a link's proxy.
     """
     engine = _owner(request.config).engine(settings_of(request.node).engine_timeout)
     with engine.toxiproxy() as server:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_tcpresilience.connection import Connection
-from pytest_tcpresilience.control import POLL_S, Engine
+from pytest_tcpresilience.control import POLL_S, Carrier
 from pytest_tcpresilience.errors import EngineDied, HarnessError, ResilienceError, UsageError
 from pytest_tcpresilience.evidence.readings import KeepaliveReading
 from pytest_tcpresilience.evidence.timeline import Event
@@ -43,13 +43,14 @@ class Link(LinkFaults, StreamToxics):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Carrier,
         name: str,
         upstream: Upstream,
         settings: Settings,
         host: str,
         *,
         enabled: bool = True,
+        advertised: str = "",
     ) -> None:
         self.name = name
         self.upstream = upstream
@@ -66,13 +67,15 @@ class Link(LinkFaults, StreamToxics):
         assert address.hostname is not None
         assert address.port is not None
         self._host, self._port = address.hostname, address.port
-        engine.links[name] = (self._host, self._port)
+        self._listening = engine.links[name] = (self._host, self._port)
+        # Where clients that are not on this machine reach it.
+        self._host = advertised or self._host
 
     # --- where to connect ----------------------------------------------------------------
 
     @property
     def host(self) -> str:
-        """The address on which the link listens."""
+        """The host to connect to: where the link listens, or what ``link_host`` says."""
         return self._host
 
     @property
@@ -217,6 +220,11 @@ class Link(LinkFaults, StreamToxics):
             for document in found
             if document["closed"] is None
         ]
+
+    @property
+    def listening(self) -> tuple[str, int]:
+        """The address to which clients' sockets are connected, whatever they call it."""
+        return self._listening
 
     @property
     def engine_pid(self) -> int:

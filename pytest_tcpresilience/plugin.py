@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_tcpresilience import engine_choice
 from pytest_tcpresilience import settings as options
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.fixtures import (
+    CHOICE,
     FAILED,
+    HANDED_OVER,
     OWNER,
     SETTINGS,
     recording_server,
@@ -25,7 +29,12 @@ from pytest_tcpresilience.fixtures import (
 )
 from pytest_tcpresilience.kernel import capabilities
 
+if TYPE_CHECKING:
+    from pytest_tcpresilience.control.sharing import SharedEngine
+
 __all__ = ["recording_server", "tcp_link", "toxiproxy"]
+
+SHARED = pytest.StashKey["SharedEngine"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         described = f"{option.help} (default: {option.default:g})"
         group.addoption(option.flag, dest=option.ini, metavar="SECONDS", help=described)
         parser.addini(option.ini, described, type="float", default=None)
+    for choice in engine_choice.CHOICES:
+        described = f"{choice.help} (default: {choice.default or 'empty'})"
+        group.addoption(choice.flag, dest=choice.ini, metavar=choice.metavar, help=described)
+        parser.addini(choice.ini, described, type="string", default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +61,12 @@ def pytest_configure(config: pytest.Config) -> None:
             environment=os.environ,
             flags={option.name: config.getoption(option.ini) for option in options.OPTIONS},
         )
+        choices = engine_choice.CHOICES
+        config.stash[CHOICE] = engine_choice.choose_engine(
+            ini={choice.ini: _ini(config, choice.ini) for choice in choices},
+            environment=os.environ,
+            flags={choice.name: config.getoption(choice.ini) for choice in choices},
+        )
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SETTINGS] = replace(settings, complete=config.get_verbosity() >= 2)
@@ -61,10 +80,16 @@ def _ini(config: pytest.Config, name: str) -> object:
         return str(error)
 
 
-def pytest_report_header() -> str:
+def pytest_report_header(config: pytest.Config) -> str:
     """One line: the engine, the kernel, and whatever cannot be done here."""
     found = capabilities.probe()
-    line = f"tcpresilience: embedded engine, {capabilities.kernel_name()}"
+    choice = config.stash[CHOICE]
+    carrier = "embedded engine"
+    if choice.engine != engine_choice.EMBEDDED:
+        from pytest_tcpresilience.control.toxiproxy import describe
+
+        carrier = f"{describe(choice, config.stash[SETTINGS].engine_timeout)} behind our hop"
+    line = f"tcpresilience: {carrier}, {capabilities.kernel_name()}"
     if found.missing:
         reasons = "; ".join(sorted(set(found.missing.values())))
         line += f"; cannot do {', '.join(found.missing)} ({reasons})"
@@ -88,7 +113,34 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """pytest-xdist: a worker begins, or the successor of one that crashed."""
+    from pytest_tcpresilience.control import sharing
+
+    # A worker on another machine has an engine of its own.
+    if not (sharing.can_share() and node.gateway.spec.popen):
+        return
+    stash = node.config.stash
+    if SHARED not in stash:
+        stash[SHARED] = sharing.SharedEngine()
+    node.workerinput[HANDED_OVER] = stash[SHARED].invitation.to_json()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    shared: SharedEngine | None = config.stash.get(SHARED, None)
+    if shared is not None and shared.failure:
+        terminalreporter.write_line(
+            f"tcpresilience: the run's shared engine could not live. The last one {shared.failure}"
+        )
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     owner = config.stash.get(OWNER, None)
     if owner is not None:
         owner.stop()
+    shared: SharedEngine | None = config.stash.get(SHARED, None)
+    if shared is not None:
+        shared.stop()

@@ -189,13 +189,16 @@ class RecordingServer:
     def _deliver(self, push: Push) -> None:
         for session in self._sessions:
             if session.subscribed and session.accepted_at > push.after:
+                before = push.at
+                # Counted first: whoever has got it may ask at once.
+                push.subscribers += 1
+                push.at = time.monotonic()
                 try:
                     session.sock.sendall(push.data + self._separator)
                 except OSError:  # gone, or not reading: the rest would make no sense to it
                     session.subscribed = False
-                    continue
-                push.subscribers += 1
-                push.at = time.monotonic()
+                    push.subscribers -= 1
+                    push.at = before
 
     # --- life ----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pytest_tcpresilience.engine_choice import CHOICES
 from pytest_tcpresilience.settings import OPTIONS
 from tests.servers import EchoServer
 
@@ -23,7 +24,8 @@ INNER_CONFTEST = """
     @pytest.fixture
     def link(tcp_link):
         link = tcp_link(({host!r}, {port}))
-        note = {{"engine": link._engine.pid, "ports": [link.port, link._engine.port]}}
+        ports = [link.port, getattr(link._engine, "port", 0)]
+        note = {{"engine": link._engine.pid, "ports": ports}}
         with open({notes!r}, "a") as file:
             file.write(json.dumps(note) + "\\n")
         return link
@@ -74,6 +76,11 @@ class Inner:
         """The process ids of all engines that carried a noted link so far."""
         return {int(str(note["engine"])) for note in self._noted()}
 
+    @property
+    def links(self) -> int:
+        """How many links were noted so far."""
+        return len(self._noted())
+
     def assert_nothing_left(self, *, within: float = 0.0) -> None:
         """No engine and no port of any link that was made; at least one was made.
 
@@ -108,7 +115,7 @@ def inner(
         "PYTEST_ADDOPTS",
         "PYTEST_XDIST_WORKER",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD",
-        *(option.variable for option in OPTIONS),
+        *(option.variable for option in (*OPTIONS, *CHOICES)),
     ):
         monkeypatch.delenv(name, raising=False)
     notes = pytester.path / "links.jsonl"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import secrets
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,8 +18,10 @@ import trio
 from pytest_tcpresilience.engine import bodies, endpoints, errors, metrics
 from pytest_tcpresilience.engine.bodies import WantedProxy
 from pytest_tcpresilience.engine.errors import ApiError
+from pytest_tcpresilience.engine.farewell import Behind
 from pytest_tcpresilience.engine.http import Request, Response
 from pytest_tcpresilience.engine.metrics import Sample
+from pytest_tcpresilience.engine.neighbour import Neighbour
 from pytest_tcpresilience.engine.proxy import Proxy
 from pytest_tcpresilience.engine.watch import Terms, Watch
 
@@ -41,8 +43,10 @@ class Api:
     :param nursery: takes the proxies' tasks.
     :param version: of this package.
     :param seed: of all that is random; with the same one, the same connections of the
-        proxies of the same names have the same luck. Drawn if not given.
+        proxies of the same names have the same luck.
     :param proxy_metrics: whether ``/metrics`` is there.
+    :param neighbour: the Toxiproxy server of a test session; without one, nobody can have
+        programs started here, nor requests sent to other servers.
     """
 
     def __init__(
@@ -50,13 +54,15 @@ class Api:
         nursery: trio.Nursery,
         version: str,
         *,
-        seed: int | None = None,
+        seed: int,
         proxy_metrics: bool = False,
+        neighbour: Neighbour | None = None,
     ) -> None:
         self._nursery = nursery
         self._version = version
-        self._seed = secrets.randbits(32) if seed is None else seed
+        self._seed = seed
         self._metrics = proxy_metrics
+        self._neighbour = neighbour
         self._proxies: dict[str, Proxy] = {}
         self._watches: dict[str, Watch] = {}
 
@@ -81,6 +87,16 @@ class Api:
             return Response(405)
         raise errors.not_found()
 
+    def end(self) -> list[Behind]:
+        """End all proxies.
+
+        :returns: what they leave on another server.
+        """
+        proxies = list(self._proxies.values())
+        for proxy in proxies:
+            self._end_proxy(proxy)
+        return [proxy.behind for proxy in proxies if proxy.behind is not None]
+
     def _proxy(self, names: dict[str, str]) -> Proxy:
         try:
             return self._proxies[names["proxy"]]
@@ -93,10 +109,14 @@ class Api:
         return _json({name: proxy.document() for name, proxy in self._proxies.items()})
 
     async def create_proxy(self, request: Request, names: dict[str, str]) -> Response:
-        wanted = WantedProxy.from_json(bodies.parse_object(request.body))
+        body = bodies.parse_object(request.body)
+        wanted = WantedProxy.from_json(body)
         if wanted.name in self._proxies:
             raise errors.proxy_exists()
-        return _json((await self._create(wanted)).document(), 201)
+        behind = Behind.from_json(body.get("behind")) if self._neighbour is not None else None
+        proxy = await self._create(wanted)
+        proxy.behind = behind
+        return _json(proxy.document(), 201)
 
     async def _create(self, wanted: WantedProxy) -> Proxy:
         seed = f"{self._seed}/{wanted.name}"
@@ -211,6 +231,17 @@ class Api:
         }
         return Response(200, json.dumps(document).encode(), "application/json;charset=utf-8")
 
+    async def engine(self, request: Request, names: dict[str, str]) -> Response:
+        """Which process this is."""
+        return _json({"pid": os.getpid(), "version": self._version, "seed": self._seed})
+
+    async def start_toxiproxy(self, request: Request, names: dict[str, str]) -> Response:
+        """Start a real Toxiproxy, or find the one that was started; where it answers."""
+        if self._neighbour is None:
+            raise errors.not_found()
+        program = bodies.text(bodies.parse_object(request.body), "program")
+        return _json({"port": await self._neighbour.start(program)})
+
     async def metrics(self, request: Request, names: dict[str, str]) -> Response:
         """What has crossed the proxies so far; unknown unless it was switched on."""
         if not self._metrics:
@@ -305,6 +336,8 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Route], ...] = (
     ("GET", _path("/metrics"), Api.metrics),
     ("POST", _path("/reset"), Api.reset),
     ("GET", _path("/version"), Api.version),
+    ("GET", _path("/resilience/engine"), Api.engine),
+    ("POST", _path("/resilience/toxiproxy"), Api.start_toxiproxy),
     ("GET", _path("/resilience/proxies/{proxy}/events"), Api.events),
     ("GET", _path("/resilience/proxies/{proxy}/connections"), Api.connections),
     ("POST", _path("/resilience/proxies/{proxy}/watch"), Api.start_watch),

@@ -37,12 +37,14 @@ class Request:
 
     :param path: unquoted segments of the path.
     :param query: the last value of each query parameter.
+    :param user: who says to ask, by basic authentication; "" where nobody does.
     """
 
     method: str
     path: tuple[str, ...]
     query: dict[str, str]
     body: bytes
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,22 @@ def _is_local_host(host: str) -> bool:
     return True
 
 
-def _knows(authorization: str, secret: str) -> bool:
-    scheme, _, credentials = authorization.partition(" ")
-    given = ""
+def credentials(authorization: str) -> tuple[str, str]:
+    """User and password of an ``Authorization`` header; a bearer has no name."""
+    scheme, _, given = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        given = credentials.strip()
-    elif scheme.lower() == "basic":
+        return "", given.strip()
+    if scheme.lower() == "basic":
         try:
-            given = b64decode(credentials, validate=True).decode().partition(":")[2]
+            user, _, password = b64decode(given, validate=True).decode().partition(":")
         except ValueError:  # no base64, no ASCII, or no UTF-8 in it
-            return False
+            return "", ""
+        return user, password
+    return "", ""
+
+
+def _knows(authorization: str, secret: str) -> bool:
+    _, given = credentials(authorization)
     return hmac.compare_digest(given.encode(), secret.encode())
 
 
@@ -185,6 +193,7 @@ class Server:
                 path=tuple(unquote(part) for part in target.path.strip("/").split("/")),
                 query={name: values[-1] for name, values in parse_qs(target.query).items()},
                 body=body,
+                user=credentials(headers.get("authorization", ""))[0],
             )
             return await self._handler(request)
         except ApiError as error:

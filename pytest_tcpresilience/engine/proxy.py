@@ -30,6 +30,7 @@ from pytest_tcpresilience.engine.errors import (
     toxic_not_found,
 )
 from pytest_tcpresilience.engine.events import EventLog
+from pytest_tcpresilience.engine.farewell import Behind
 from pytest_tcpresilience.engine.legs import new_leg
 from pytest_tcpresilience.engine.metrics import Traffic
 from pytest_tcpresilience.engine.strikes import Active
@@ -53,6 +54,8 @@ class Proxy:
         self.name = name
         self.aim(listen, upstream)
         self.enabled = False
+        # The proxy of another server that this one leads to, if it must not outlive this one.
+        self.behind: Behind | None = None
         self.toxics: dict[str, Active] = {}
         self.connections: dict[int, Connection] = {}
         self.history: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)

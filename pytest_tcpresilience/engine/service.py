@@ -6,6 +6,7 @@ starts it, and what its end is, are its callers'.
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ import trio
 
 from pytest_tcpresilience._version import __version__
 from pytest_tcpresilience.engine.api import Api
+from pytest_tcpresilience.engine.farewell import delete_all
 from pytest_tcpresilience.engine.http import Server
+from pytest_tcpresilience.engine.neighbour import Neighbour
+from pytest_tcpresilience.engine.tenants import Tenants
 
 
 @dataclass(frozen=True)
@@ -45,24 +49,41 @@ async def serve(
     :raises ApiError: for a proxy that cannot be made.
     """
     failure: Exception | None = None
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    # Who asks for no secret starts no programs.
+    neighbour = None if options.secret is None else Neighbour()
     async with trio.open_nursery() as nursery:
         scope = nursery.cancel_scope
 
         async def until(end: Callable[[], Awaitable[None]]) -> None:
             await end()
+            await delete_all(tenants.end())
             scope.cancel()
 
-        for end in ends:
-            nursery.start_soon(until, end)
-        api = Api(nursery, __version__, seed=options.seed, proxy_metrics=options.proxy_metrics)
+        def make() -> Api:
+            return Api(
+                nursery,
+                __version__,
+                seed=seed,
+                proxy_metrics=options.proxy_metrics,
+                neighbour=neighbour,
+            )
+
+        tenants = Tenants(nursery, make)
+        for each in ends:
+            nursery.start_soon(until, each)
         try:
-            await api.make_all(options.proxies)
-            ready(api)
+            await tenants.common.make_all(options.proxies)
+            ready(tenants.common)
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-            await Server(api.handle, options.secret).serve(listener)
+            # Without a secret there is nobody to believe a name of.
+            handle = tenants.common.handle if options.secret is None else tenants.handle
+            await Server(handle, options.secret).serve(listener)
         except Exception as error:
             # Past the nursery, which would wrap it into a group.
             failure = error
             scope.cancel()
+    if neighbour is not None:
+        neighbour.end()
     if failure is not None:
         raise failure

@@ -126,7 +126,7 @@ class survives(_Continues[Survival]):
         """Bytes that the client's kernel still has to bring to the link."""
         try:
             with SockDiag() as diag:
-                found = diag.lookup(client, (self._link.host, self._link.port))
+                found = diag.lookup(client, self._link.listening)
         except OSError:  # no netlink here
             return 0
         return 0 if found is None else found.unacknowledged

@@ -81,7 +81,7 @@ class Lifeguard:
                 return
             self.harness_error = error
             # Nobody else can wake a client behind a cut now.
-            processes.shut_down_own([(self._link.host, self._link.port)])
+            processes.shut_down_own([self._link.listening])
         self._interrupt()
 
     def _wait_for_rescue(self) -> None:
@@ -102,7 +102,7 @@ class Lifeguard:
         wanted = event.kind == "fault_hit" and number and number not in self.clients
         if wanted and len(self.clients) < MOST_READ and not self._over.is_set():
             host, port = event["client"]
-            self.clients[number] = settings_of((host, port), (self._link.host, self._link.port))
+            self.clients[number] = settings_of((host, port), self._link.listening)
 
     def _interrupt(self) -> None:
         attempt = 0

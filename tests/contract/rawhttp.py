@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_tcpresilience.control import Engine
+from pytest_tcpresilience.control import Carrier, Engine
+from pytest_tcpresilience.control.chain import Chain
 from tests.contract.peers import WAIT_S
 
 
@@ -39,9 +40,13 @@ class Answer:
 class RawHttp:
     """Calls an engine on a new connection each time."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.port = engine.port
-        self.secret = engine._secret  # the one thing that a stranger must not know
+    def __init__(self, engine: Carrier) -> None:
+        if isinstance(engine, Chain):
+            self.port, self.secret = engine.server.port, ""
+        else:
+            assert isinstance(engine, Engine)
+            self.port = engine.port
+            self.secret = engine._secret  # the one thing that a stranger must not know
 
     def __call__(
         self,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pytest_tcpresilience.control import Engine
+from pytest_tcpresilience.control import Carrier, Engine
 from pytest_tcpresilience.engine.toxics import TYPES
 from tests.contract.conftest import Dialler, ProxyFactory
 from tests.contract.peers import WAIT_S, RawServer, see
@@ -722,7 +722,7 @@ def test_deleting_a_proxy_while_it_opens_leaves_no_listener(
     assert _listening(engine) == before
 
 
-def _listening(engine: Engine) -> int:
+def _listening(engine: Carrier) -> int:
     import psutil
 
     return len(

@@ -18,8 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_tcpresilience import control
-from pytest_tcpresilience.control import Engine, EngineOwner
+from pytest_tcpresilience.control import Carrier, Engine, EngineOwner, process
 from pytest_tcpresilience.errors import EngineDied, HarnessError
 from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.settings import Settings
@@ -47,7 +46,7 @@ def gone(process_id: int) -> bool:
     return True
 
 
-def kill(engine: Engine) -> None:
+def kill(engine: Carrier) -> None:
     os.kill(engine.pid, signal.SIGKILL)
 
 
@@ -178,7 +177,7 @@ def test_a_killed_engine_still_says_how_it_died_after_it_was_stopped(own_engine:
 
 
 def test_a_traceback_is_among_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_BOOT", "raise ZeroDivisionError('the last straw')")
+    monkeypatch.setattr(process, "_BOOT", "raise ZeroDivisionError('the last straw')")
     with pytest.raises(EngineDied) as caught:
         Engine(timeout_s=WAIT_S)
     assert "exited with status 1" in caught.value.happened
@@ -204,7 +203,8 @@ def test_a_killed_engine_is_not_alive_while_another_thread_waits_for_it(
     own_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Popen.poll() says nothing then, and an owner would hand out the dead engine."""
-    monkeypatch.setattr(own_engine._process, "poll", lambda: None)
+    assert isinstance(own_engine._process, process.OwnProcess)
+    monkeypatch.setattr(own_engine._process._process, "poll", lambda: None)
     assert own_engine.alive
     kill(own_engine)
     assert gone(own_engine.pid)
@@ -233,6 +233,7 @@ def test_sockets_that_are_not_behind_a_link_are_left_alone_by_that(own_engine: E
     one, other = socket.socketpair()
     with one, other, socket.socket() as unconnected, socket.create_server(("127.0.0.1", 0)) as on:
         kill(own_engine)
+        assert own_engine._mourner is not None
         own_engine._mourner.join()
         one.sendall(b"hello")
         assert other.recv(5) == b"hello"
@@ -277,7 +278,7 @@ def test_a_program_that_never_answers(tmp_path: Path, monkeypatch: pytest.Monkey
     mute.write_text("#!/bin/sh\nexec cat\n")  # ends with its standard input
     mute.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(mute))
-    monkeypatch.setattr(control, "STOP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(process, "STOP_TIMEOUT_S", 1.0)
     with pytest.raises(HarnessError, match="the engine did not answer"):
         Engine(timeout_s=0.2)
 
@@ -308,6 +309,6 @@ def test_an_engine_without_a_loopback_interface() -> None:
 
 
 def test_a_system_that_is_not_posix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "POSIX", False)
+    monkeypatch.setattr(process, "POSIX", False)
     with pytest.raises(HarnessError, match="it needs a POSIX system"):
         Engine(5.0)

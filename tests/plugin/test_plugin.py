@@ -610,7 +610,7 @@ def test_a_dead_engines_last_words_are_in_the_report(inner: Inner) -> None:
         KILL
         + """
 def test_words(link):
-    os.write(link._engine._words.fileno(), b"Traceback: out of cheese\\n")
+    os.write(link._engine._process._words.fileno(), b"Traceback: out of cheese\\n")
     kill_engine(link)
     """
     )

@@ -1,14 +1,22 @@
-"""With pytest-xdist: each worker has an engine of its own, which ends with it."""
+"""With pytest-xdist: all workers of a run share one engine, which ends with the run."""
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
 import pytest
 
-from tests.inner import Inner
+from tests.inner import LEAN, Inner
 
 pytest.importorskip("xdist")
 
 ENGINE_END_S = 5.0
+START_S = 30.0
 
 SUITE = """
     import time
@@ -55,14 +63,12 @@ def assert_suite(result: pytest.RunResult) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "engines"),
-    [(["-n2"], 2), (["-n0"], 1), (["-p", "no:xdist"], 1)],
-    ids=["-n2", "-n0", "-p no:xdist"],
+    "args", [["-n2"], ["-n0"], ["-p", "no:xdist"]], ids=["-n2", "-n0", "-p no:xdist"]
 )
-def test_the_same_outcomes_in_every_mode(inner: Inner, args: list[str], engines: int) -> None:
+def test_the_same_outcomes_in_every_mode(inner: Inner, args: list[str]) -> None:
     result = inner.run_subprocess(SUITE, *args)
     assert_suite(result)
-    assert len(inner.engines) == engines
+    assert len(inner.engines) == 1
     inner.assert_nothing_left()
 
 
@@ -89,32 +95,54 @@ def test_a_bad_setting_is_a_usage_error_and_starts_no_worker(inner: Inner) -> No
     result.stdout.no_fnmatch_line("*worker*")
 
 
-def test_a_worker_that_crashes_takes_its_engine_with_it_and_is_replaced(inner: Inner) -> None:
-    result = inner.run_subprocess(
-        """
-        import os
+CRASHING = """
+    import os
+    import pathlib
+    import socket
+    import time
 
-        import pytest
+    import pytest
 
-        def test_crashing(client, link):
-            link.silent_drop()
-            os._exit(3)
+    path = pathlib.Path({path!r})
 
-        @pytest.mark.parametrize("number", range(6))
-        def test_others(client, link, number):
-            client.sendall(b"alive")
-            assert client.recv(1) == b"a"
-        """,
-        "-n2",
-    )
-    result.assert_outcomes(passed=6, failed=1)
+    def still_listens(port):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def test_crashing(client, link):
+        link.silent_drop()
+        path.write_text(str(link.port))
+        os._exit(3)
+
+    @pytest.mark.parametrize("number", range(6))
+    def test_others(client, link, number):
+        client.sendall(b"alive")
+        assert client.recv(1) == b"a"
+
+    def test_the_crashed_ones_link_ends():
+        deadline = time.monotonic() + 10
+        while not (path.exists() and path.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        while still_listens(int(path.read_text())):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+"""
+
+
+def test_a_crashed_workers_links_end_and_the_others_go_on(inner: Inner) -> None:
+    path = str(inner.pytester.path / "port")
+    result = inner.run_subprocess(CRASHING.format(path=path), "-n2")
+    result.assert_outcomes(passed=7, failed=1)
     result.stdout.fnmatch_lines(["*worker 'gw?' crashed while running '*::test_crashing'"])
-    # At least the crashed worker's and another's; its successor may find nothing to do.
-    assert len(inner.engines) >= 2
-    inner.assert_nothing_left(within=ENGINE_END_S)
+    assert len(inner.engines) == 1
+    inner.assert_nothing_left()
 
 
-def test_a_crashed_workers_successor_has_an_engine_of_its_own(inner: Inner) -> None:
+def test_a_crashed_workers_successor_shares_the_engine(inner: Inner) -> None:
     result = inner.run_subprocess(
         """
         import os
@@ -130,5 +158,159 @@ def test_a_crashed_workers_successor_has_an_engine_of_its_own(inner: Inner) -> N
     )
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*replacing crashed worker gw0*", "*worker 'gw0' crashed*"])
-    assert len(inner.engines) == 2
-    inner.assert_nothing_left(within=ENGINE_END_S)
+    assert len(inner.engines) == 1
+    inner.assert_nothing_left()
+
+
+def test_a_shared_engine_that_dies_is_reported_and_replaced(inner: Inner) -> None:
+    result = inner.run_subprocess(
+        """
+        import os
+
+        from pytest_tcpresilience import detects_break
+
+        def test_killing(client, link):
+            os.kill(link._engine.pid, 9)
+            link._engine._process.wait(10)
+
+        def test_killing_behind_a_cut(client, link):
+            with detects_break(link, within=5):
+                link.silent_drop()
+                os.kill(link._engine.pid, 9)
+                client.recv(1)
+
+        def test_next(client):
+            client.sendall(b"again")
+            assert client.recv(1) == b"a"
+        """,
+        "-n1",
+    )
+    result.assert_outcomes(passed=2, failed=1, errors=1)
+    assert result.stdout.str().count("EngineDied: the engine died; the client under test") == 2
+    result.stdout.fnmatch_lines(["E * it was killed by signal 9; its last words:"])
+    result.stdout.fnmatch_lines(["E * (it said nothing)"])
+    assert len(inner.engines) == 3
+    inner.assert_nothing_left()
+
+
+def test_an_engine_that_cannot_live_is_given_up(inner: Inner) -> None:
+    inner.pytester.makepyfile(
+        conftest_of_the_controller="""
+        from pytest_tcpresilience.control import process
+
+        process._BOOT = "raise SystemExit('no engine today')"
+        """
+    )
+    result = inner.run_subprocess(
+        "def test_link(link): pass", "-n1", "-p", "conftest_of_the_controller"
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E * the run's shared engine cannot be used"])
+    result.stdout.fnmatch_lines(
+        ["tcpresilience: the run's shared engine could not live. *status 1*", "no engine today"]
+    )
+
+
+def test_two_workers_may_use_the_same_names(inner: Inner) -> None:
+    result = inner.run_subprocess(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(8))
+        def test_names(toxiproxy, link, number):
+            proxy = toxiproxy.create(name="redis", upstream="127.0.0.1:9")
+            proxy.add_toxic(type="latency", attributes={"latency": number})
+            assert set(toxiproxy.proxies()) == {"redis", link.name}
+            assert proxy.get_toxic("latency_downstream").attributes["latency"] == number
+            toxiproxy.reset()
+            assert not proxy.toxics()
+        """,
+        "-n2",
+    )
+    result.assert_outcomes(passed=8)
+    assert len(inner.engines) == 1
+    inner.assert_nothing_left()
+
+
+def test_a_run_without_links_starts_no_engine(inner: Inner) -> None:
+    result = inner.run_subprocess(
+        """
+        import psutil
+
+        def test_nothing():
+            controller = psutil.Process().parent()
+            assert [child.pid for child in controller.children()] == [psutil.Process().pid]
+        """,
+        "-n1",
+    )
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("mode", ["load", "loadscope", "loadfile", "loadgroup", "worksteal"])
+def test_every_way_of_distributing(inner: Inner, mode: str) -> None:
+    result = inner.run_subprocess(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(3))
+        @pytest.mark.xdist_group("together")
+        def test_link(client, number):
+            client.sendall(b"alive")
+            assert client.recv(1) == b"a"
+        """,
+        "-n2",
+        f"--dist={mode}",
+    )
+    result.assert_outcomes(passed=3)
+    assert len(inner.engines) == 1
+    inner.assert_nothing_left()
+
+
+BLOCKED = """
+    import pytest
+
+    from pytest_tcpresilience import detects_break
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_blocked(client, link, number):
+        with detects_break(link, within=60):
+            link.silent_drop()
+            client.recv(1)
+"""
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("victim", ["controller", "worker"])
+def test_nothing_is_left_when_one_is_killed(inner: Inner, victim: str) -> None:
+    inner.pytester.makepyfile(BLOCKED)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *LEAN, "-n2", "--max-worker-restart=0"],
+        cwd=inner.pytester.path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    workers: list[psutil.Process] = []
+    try:
+        controller = psutil.Process(run.pid)
+        wait_for(lambda: inner.links == 2, "two links")
+        workers = [each for each in controller.children() if each.pid not in inner.engines]
+        if victim == "controller":
+            run.kill()
+        else:
+            for worker in workers:
+                worker.kill()
+        run.wait(START_S)
+        inner.assert_nothing_left(within=ENGINE_END_S)
+    finally:
+        run.kill()
+        run.wait()
+        for worker in workers:  # those of a killed controller take their time
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
