@@ -13,6 +13,7 @@ from pytest_tcpresilience.tcp.advice_text import duration
 from pytest_tcpresilience.tcp.middleboxes import EVICTIONS, MIDDLEBOXES, Middlebox
 from pytest_tcpresilience.tcp.provenance import Confidence, Source
 from pytest_tcpresilience.tcp.stacks import FACTS, PROFILES, Stack
+from tests.docs_engines import engines_page
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GENERATED = "<!-- Written by `python -m tests.docs` from the data. Do not edit. -->"
@@ -223,6 +224,7 @@ def middleboxes_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "stacks.md": stacks_page,
     "middleboxes.md": middleboxes_page,
+    "engines.md": lambda: engines_page(GENERATED),
 }
 
 
