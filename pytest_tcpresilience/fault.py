@@ -104,6 +104,11 @@ class Fault:
         return hits[0].at if hits else None
 
     @property
+    def waits_for_client(self) -> bool:
+        """Whether it hits by what a client does, and never by itself."""
+        return self._row.must_hit
+
+    @property
     def active(self) -> bool:
         """Whether it is scheduled or in force."""
         if self._lifted or (self._row.once and self.hit_at is not None):

@@ -8,9 +8,14 @@ How a fault gets to the engine is its owner's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.fault import Fault, seconds
-from pytest_tcpresilience.faults import EVICTIONS, SIDES, choose
+from pytest_tcpresilience.faults import DIRECTIONS, EVICTIONS, READERS, SIDES, choose
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.tcp.middleboxes import Middlebox
 
 
 class ConnectionFaults:
@@ -37,6 +42,7 @@ class ConnectionFaults:
     def silent_drop(
         self,
         *,
+        direction: str = "both",
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
@@ -45,13 +51,20 @@ class ConnectionFaults:
 
         New connections stay unanswered. :meth:`Fault.lift` heals it with nothing lost.
 
+        :param direction: which way is lost. ``"both"``; ``"to_server"``: what the client
+            sends vanishes, acknowledgements included, and what the server sends arrives;
+            ``"to_client"``: the server gets the client's requests and executes them, and
+            what it sends vanishes.
         :param when_idle: act once no byte has crossed for so many seconds.
         :param after: act in so many seconds.
         :param after_bytes: act once so many bytes have crossed from now on, in both
             directions together, and let none pass that comes after them. At most one of
             the three.
         """
-        return self._start("silent_drop", when_idle=when_idle, after=after, after_bytes=after_bytes)
+        words = {"direction": choose("direction", direction, DIRECTIONS)}
+        return self._start(
+            "silent_drop", when_idle=when_idle, after=after, after_bytes=after_bytes, words=words
+        )
 
     def evict(
         self,
@@ -65,8 +78,11 @@ class ConnectionFaults:
 
         :param then: what becomes of the flow. ``"reset"``: nothing, until the next segment
             of either side is answered with RST; it cannot be lifted. ``"drop"``: silence,
-            as after :meth:`silent_drop`, and it can be lifted. ``"reset_both"``: RST to
-            both sides at once. ``"fin"``: FIN to both sides at once.
+            as after :meth:`silent_drop`, and it can be lifted. ``"drop_inbound"``: what
+            the client sends arrives and is executed, the answers vanish; it can be lifted.
+            (Google Cloud's firewall lets answers in again once the client has sent
+            something; here they vanish until then.) ``"reset_both"``: RST to both sides at
+            once. ``"fin"``: FIN to both sides at once.
         :param when_idle: as for :meth:`silent_drop`, as are ``after`` and ``after_bytes``.
         :raises UsageError: for another ``then``.
         """
@@ -100,6 +116,49 @@ class ConnectionFaults:
         return self._start(
             "time_out", when_idle=when_idle, after_bytes=after_bytes, timeout_ms=milliseconds
         )
+
+    def stop_reading(
+        self,
+        *,
+        side: str = "client",
+        when_idle: float | None = None,
+        after: float | None = None,
+        after_bytes: int | None = None,
+    ) -> Fault:
+        """A consumer that does not read: the window closes once its buffer is full.
+
+        The kernel's buffers take some data first: the receiver's 128 KiB, more on a
+        connection that has been busy, and whatever the sender's own takes.
+
+        :param side: who finds the window closed: ``"client"``, because the server does not
+            read; ``"server"``, because the client does not; or ``"both"``.
+        :param when_idle: as for :meth:`silent_drop`, as are ``after`` and ``after_bytes``.
+        """
+        words = {"side": choose("side", side, READERS)}
+        return self._start(
+            "stop_reading", when_idle=when_idle, after=after, after_bytes=after_bytes, words=words
+        )
+
+    def lose_close(
+        self,
+        *,
+        when_idle: float | None = None,
+        after: float | None = None,
+        after_bytes: int | None = None,
+    ) -> Fault:
+        """When a client closes, with FIN or RST, its server is not told.
+
+        To the client's kernel its close is an ordinary one. The server keeps a half-open
+        connection, on which nobody answers. A client that shuts its sending down
+        (half-close) counts as one that closes.
+
+        The fault hits when a client has closed. Lifted, it lets later closes through; what
+        is lost stays so, and the next segment of such a server is answered with RST.
+
+        :param when_idle: as for :meth:`silent_drop`, as are ``after`` and ``after_bytes``:
+            closes are lost from then on.
+        """
+        return self._start("lose_close", when_idle=when_idle, after=after, after_bytes=after_bytes)
 
     def reset(
         self,
@@ -140,7 +199,39 @@ class ConnectionFaults:
 
 
 class LinkFaults(ConnectionFaults):
-    """Faults of a link: those of its connections, and those of its listener."""
+    """Faults of a link: those of its connections, of its listener, and of its path."""
+
+    def _begin(self, name: str, attributes: Mapping[str, int | str]) -> Fault:
+        """Have the engine begin a fault, as :meth:`.FaultRegister.begin` does."""
+        raise NotImplementedError
+
+    def put_behind(self, middlebox: Middlebox) -> Fault:
+        """Put the link behind a box that forgets each idle flow by itself.
+
+        What counts are segments, so keepalive probes keep a flow alive; for a box that is a
+        proxy, bytes. A flow is forgotten when its own time has come, at most a twentieth
+        too late, and each is one hit. New connections pass. Lifted, the box is away: what
+        it had dropped arrives.
+
+        ``tcp_link(upstream, middlebox=…)`` does the same from the beginning.
+
+        :raises UsageError: for what is no :class:`Middlebox`, and where there is one already.
+        """
+        from pytest_tcpresilience.tcp.middleboxes import Middlebox
+
+        if not isinstance(middlebox, Middlebox):
+            raise UsageError(
+                f"put_behind({middlebox!r}) needs a Middlebox",
+                expected='for example Middlebox(idle_timeout=2.0, then="reset")',
+                happened=f"got a {type(middlebox).__name__}",
+                advice="say how long the box remembers, and what it does to what it forgot",
+            )
+        attributes: dict[str, int | str] = {
+            "idle_timeout": seconds("idle_timeout", middlebox.idle_timeout),
+            "then": middlebox.then,
+            "counts": "bytes" if middlebox.proxy else "segments",
+        }
+        return self._begin("middlebox", attributes)
 
     def refuse_connections(
         self,

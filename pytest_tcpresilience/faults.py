@@ -29,6 +29,11 @@ class FaultRow:
     :param listener: it acts on those who connect, and has hit as soon as it is in force.
     :param call: how a test asks for it, where the name alone does not say it.
     :param takes: arguments of the method beside the schedule.
+    :param per_flow: it waits for what each connection does, and takes hold of it then. Each
+        hit is news by itself, and connections that are opened later are waited for too.
+    :param must_hit: that it never hit fails the test, as for a scheduled fault.
+    :param standing: it is a property of the link, in force from the call on, and takes no
+        schedule.
     """
 
     name: str
@@ -43,6 +48,9 @@ class FaultRow:
     listener: bool = False
     call: str = ""
     takes: tuple[str, ...] = ()
+    per_flow: bool = False
+    must_hit: bool = False
+    standing: bool = False
 
     @property
     def method(self) -> str:
@@ -50,15 +58,19 @@ class FaultRow:
 
 
 # Under these no segment passes, so nothing that another fault tells could arrive.
-SILENT = ("silent_drop", "evict_drop")
+SILENT = ("silent_drop", "evict_drop", "evict_drop_inbound")
 
 FAULTS: dict[str, FaultRow] = {
     row.name: row
     for row in (
         FaultRow(
             name="silent_drop",
-            cause="cable pulled, host lost power, firewall DROP, route gone",
-            kernel_sees="nothing, in either direction",
+            takes=("direction",),
+            cause="cable pulled, host lost power, firewall DROP, route gone; with a `direction=`: "
+            "asymmetric routing, a filter on one way only",
+            kernel_sees='nothing, in either direction. `direction="to_server"`: its own segments '
+            'vanish, the server\'s arrive. `"to_client"`: the server gets and executes its '
+            "requests, and the answers vanish",
             noticed_by="keepalive; user timeout or retransmission limit once data is "
             "unacknowledged; heartbeat; read timeout",
             new_connections="stay unanswered",
@@ -85,6 +97,19 @@ FAULTS: dict[str, FaultRow] = {
             cause="firewall forgot the flow and drops its packets (Azure LB by default, Cisco "
             "ASA, Docker Swarm)",
             kernel_sees="nothing, in either direction",
+            noticed_by="as for `silent_drop`; a reconnect works at once",
+            new_connections="pass",
+            needs_linux=True,
+            excludes=SILENT,
+        ),
+        FaultRow(
+            name="evict_drop_inbound",
+            call='evict(then="drop_inbound")',
+            takes=("then",),
+            cause="firewall forgot the flow and drops what comes in, and lets out what goes out "
+            "(Google Cloud)",
+            kernel_sees="nothing; its requests are executed, and the answers vanish until it is "
+            "lifted (at Google Cloud, until its next segment goes out)",
             noticed_by="as for `silent_drop`; a reconnect works at once",
             new_connections="pass",
             needs_linux=True,
@@ -150,6 +175,28 @@ FAULTS: dict[str, FaultRow] = {
             excludes=(*SILENT, "stall", "time_out"),
         ),
         FaultRow(
+            name="stop_reading",
+            takes=("side",),
+            cause="slow consumer, a reader that is busy or stuck",
+            kernel_sees="its window closed once the peer's buffer is full: zero window, and each "
+            "probe of it answered",
+            noticed_by="write timeout; user timeout, by the persist timer. Keepalive never: the "
+            "peer's kernel is alive",
+            new_connections="are accepted and not read",
+            excludes=(*SILENT, "stall", "time_out", "stop_reading"),
+        ),
+        FaultRow(
+            name="lose_close",
+            cause="a middlebox swallowed the FIN, or the client crashed",
+            kernel_sees="an ordinary close. The *server* keeps a half-open connection",
+            noticed_by="the server's keepalive; the client never",
+            new_connections="pass, and their close is lost",
+            needs_linux=True,
+            per_flow=True,
+            must_hit=True,
+            excludes=("lose_close",),
+        ),
+        FaultRow(
             name="reset",
             takes=("side",),
             cause="process crashed, load balancer RST",
@@ -169,11 +216,32 @@ FAULTS: dict[str, FaultRow] = {
             once=True,
             excludes=SILENT,
         ),
+        FaultRow(
+            name="middlebox",
+            call="put_behind(Middlebox(idle_timeout=…, then=…))",
+            takes=("middlebox",),
+            cause="firewall, NAT or load balancer that forgets each idle flow by itself; keepalive "
+            "probes count as traffic",
+            kernel_sees="nothing unusual, until its flow has carried no segment for "
+            "`idle_timeout`; then as for `evict(then=…)`",
+            noticed_by="as for `evict`. Keepalive that is faster than the box keeps the flow alive",
+            new_connections="are forgotten when their own time has come",
+            needs_linux=True,
+            per_flow=True,
+            standing=True,
+            excludes=("middlebox",),
+        ),
     )
 }
 # Who is told by a reset or a hang_up.
 SIDES = ("both", "client", "server")
 ONCE = frozenset(name for name, row in FAULTS.items() if row.once)
+# Each of their hits is news for one wait only; a hit of the others lasts.
+NEWS_ONCE = ONCE | {name for name, row in FAULTS.items() if row.per_flow}
+# Which way is lost by a silent drop.
+DIRECTIONS = ("both", "to_server", "to_client")
+# Who finds that nobody reads.
+READERS = ("client", "server", "both")
 # What evict(then=...) takes, and the fault that it is.
 EVICTIONS = {
     name.removeprefix("evict_"): name for name, row in FAULTS.items() if row.method == "evict"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.control import EngineOwner
     from pytest_tcpresilience.link import Link
     from pytest_tcpresilience.recording import RecordingServer
+    from pytest_tcpresilience.tcp.middleboxes import Middlebox
     from pytest_tcpresilience.upstream import UpstreamLike
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -35,7 +36,12 @@ class LinkFactory(Protocol):
     the test wants."""
 
     def __call__(
-        self, upstream: UpstreamLike, *, host: str | None = None, enabled: bool = True
+        self,
+        upstream: UpstreamLike,
+        *,
+        host: str | None = None,
+        enabled: bool = True,
+        middlebox: Middlebox | None = None,
     ) -> Link:
         """A link to ``upstream``.
 
@@ -44,6 +50,8 @@ class LinkFactory(Protocol):
             which is ``"127.0.0.1"``, if not given.
         :param enabled: ``False`` for a link that refuses connections until
             :meth:`.Link.enable`: its port is known, and faults can be armed.
+        :param middlebox: a box in the way that forgets each idle flow, as
+            :meth:`Link.put_behind` says.
         :raises UsageError: for a malformed upstream.
         :raises HarnessError: when the engine cannot start.
         """
@@ -89,7 +97,13 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
 
     choice = request.config.stash[CHOICE]
 
-    def make(upstream: UpstreamLike, *, host: str | None = None, enabled: bool = True) -> Link:
+    def make(
+        upstream: UpstreamLike,
+        *,
+        host: str | None = None,
+        enabled: bool = True,
+        middlebox: Middlebox | None = None,
+    ) -> Link:
         parsed = Upstream.parse(upstream)
         owner = _owner(request.config)
         engine = owner.engine(settings.engine_timeout)
@@ -104,6 +118,8 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
             advertised=choice.link_host if host is None else "",
         )
         links.append(link)
+        if middlebox is not None:
+            link.put_behind(middlebox)
         return link
 
     yield make

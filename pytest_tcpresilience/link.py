@@ -102,6 +102,9 @@ class Link(LinkFaults, StreamToxics):
     def _start(self, name: str, **arguments: Any) -> Fault:
         return self.register.start(name, **arguments)
 
+    def _begin(self, name: str, attributes: Mapping[str, int | str]) -> Fault:
+        return self.register.begin(name, attributes)
+
     def add_toxic(self, type_: str, body: Mapping[str, object]) -> StreamToxic:
         """For the methods of :class:`.StreamToxics`, which any number of may be in force."""
         return StreamToxic(self, type_, self.post_toxic(type_, body))

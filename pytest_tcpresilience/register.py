@@ -58,7 +58,8 @@ class FaultRegister:
             attributes["timeout"] = timeout_ms
         if after_bytes is not None:
             attributes["after_bytes"] = byte_count("after_bytes", after_bytes)
-        return self.begin(name, attributes, connection=connection, scheduled=bool(given))
+        scheduled = bool(given) or FAULTS[name].must_hit
+        return self.begin(name, attributes, connection=connection, scheduled=scheduled)
 
     def begin(
         self,
@@ -101,9 +102,12 @@ class FaultRegister:
         for fault in self._faults:
             if fault.never_hit(hit):
                 raise UsageError(
-                    f"the scheduled {fault.name} never hit",
+                    f"the {'armed' if fault.waits_for_client else 'scheduled'} {fault.name} "
+                    "never hit",
                     expected="a fault that acts before the test ends",
-                    happened="the test ended first, or no connection was idle for long enough "
+                    happened="the test ended first, or no client closed its connection"
+                    if fault.waits_for_client
+                    else "the test ended first, or no connection was idle for long enough "
                     "or carried enough bytes",
                     advice="wait for it with fault.wait_until_hit(), or lift it",
                 )

@@ -12,9 +12,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,11 @@ import trio
 
 from pytest_tcpresilience.engine import probes, record
 from pytest_tcpresilience.engine.legs import Leg, readable, settle
+from pytest_tcpresilience.engine.lost_close import LostClose
+from pytest_tcpresilience.engine.oneway import Direction, OneWay
 from pytest_tcpresilience.engine.pump import Pump
 from pytest_tcpresilience.engine.record import Ending, Record
-from pytest_tcpresilience.kernel import cuts
+from pytest_tcpresilience.kernel import counts, cuts
 from pytest_tcpresilience.kernel.counts import Counts
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Connection:
         self._release = trio.Event()
         self._cuts: set[str] = set()
         self.evicted = False
+        self.was_given_up = False
+        self._one_way = OneWay()
+        # The directions of which nothing is read, each by the name of a fault.
+        self._unread: dict[str, tuple[Stream, ...]] = {}
+        self.lost_close: LostClose = LostClose(self)
         self._draws: dict[str, float] = {}
         self._timers: dict[str, trio.CancelScope] = {}
         self._pumps: dict[Stream, Pump] = {}
@@ -137,6 +143,7 @@ class Connection:
             cuts.silence(sock)
         if self.evicted:
             cuts.evict(sock)
+        self._one_way.join(self.upstream)
         return True
 
     async def _pump(self) -> None:
@@ -176,6 +183,9 @@ class Connection:
             return
         probes.look(self)  # the last chance
         self.closed = reason
+        # A kernel that gives a connection up says so with RST, which arrives where only the
+        # other direction is lost.
+        self.was_given_up = (ending.by, ending.how) == ("client", "reset")
         self.record.ending = ending
         self.record.closed_at = self.proxy.events.add(
             "closed",
@@ -188,6 +198,7 @@ class Connection:
     def _reset_leg(self, leg: Leg) -> None:
         if leg.sock.fileno() >= 0:
             trio.lowlevel.notify_closing(leg.sock)
+            self._one_way.let_speak(leg)
             if self.evicted:
                 cuts.reset_evicted(leg.sock)
             else:
@@ -197,7 +208,7 @@ class Connection:
         for leg in self.legs():
             if leg.sock.fileno() < 0:
                 continue
-            if self._cuts or self.evicted:
+            if self.is_cut:
                 # Closed as it is, the socket would retry a FIN that nobody can read, or
                 # say nothing at all.
                 self._reset_leg(leg)
@@ -222,6 +233,22 @@ class Connection:
         """Wait until the connection is no longer held."""
         while self._holds:
             await self._release.wait()
+
+    def halted(self, stream: Stream) -> bool:
+        """Whether nothing of this direction may be read, or written, at the moment."""
+        return bool(self._holds) or any(stream in each for each in self._unread.values())
+
+    async def resumed(self, stream: Stream) -> None:
+        """Wait until this direction may go on."""
+        while self.halted(stream):
+            await self._release.wait()
+
+    async def finish(self, stream: Stream, sink: Leg) -> None:
+        """A stream has ended, and all of it has been passed on: pass its end on."""
+        if stream == "upstream" and self.lost_close.armed:
+            await self.lost_close.take_fin(sink)
+        else:
+            cuts.finish(sink.sock)
 
     def shaping(self, stream: Stream) -> list[Toxic]:
         """The stream toxics that act on this direction of this connection."""
@@ -281,6 +308,9 @@ class Connection:
 
         The other side is told in the same way. Toxiproxy turns a reset into FIN here.
         """
+        if leg is self.client and self.lost_close.armed:
+            self.lost_close.take_reset(error)
+            return
         self._end("reset", record.by_peer(leg.side, error))
         self._abort()
 
@@ -302,17 +332,36 @@ class Connection:
 
     def release(self, name: str) -> None:
         self._holds.discard(name)
-        if not self._holds:
-            self._release.set()
-            self._release = trio.Event()
+        self._look_again()
 
-    def _hit(self, settled: bool = True) -> Hit:
+    def _look_again(self) -> None:
+        self._release.set()
+        self._release = trio.Event()
+
+    def stop_reading(self, name: str, streams: tuple[Stream, ...]) -> Hit:
+        """Leave what comes from one side, or from both, in the kernel's buffer.
+
+        What has been read already waits where it is, so that nothing crosses any more.
+        Once that is full the kernel closes the window, and the peer's writes have to wait.
+        The buffer is left as it is: to make it smaller than what the window promises has
+        the kernel drop data, and a peer whose data is lost sees no closed window.
+        """
+        self._unread[name] = streams
+        return self.hit()
+
+    def read_again(self, name: str) -> None:
+        """Undo :meth:`stop_reading`."""
+        self._unread.pop(name, None)
+        self._look_again()
+
+    def hit(self, settled: bool = True) -> Hit:
+        """What a fault that takes hold now has found."""
         now = time.monotonic()
         return Hit(at=now, idle_for=now - self.last_byte_at, settled=settled)
 
     async def silence(self, name: str) -> Hit | None:
         """Cut both sides. ``None`` when the connection ended before it could be cut."""
-        hit = await self._take_hold(name, cuts.silence)
+        hit = await self._take_hold(name, lambda leg: cuts.silence(leg.sock))
         if hit is not None:
             self._cuts.add(name)
         return hit
@@ -322,25 +371,35 @@ class Connection:
 
         The connection is held for good: there is no way out for what would cross.
         """
-        hit = await self._take_hold(name, cuts.evict)
+        hit = await self._take_hold(name, lambda leg: cuts.evict(leg.sock))
         if hit is not None:
             self.evicted = True
         return hit
 
-    async def _take_hold(self, name: str, recipe: Callable[[socket.socket], None]) -> Hit | None:
+    async def lose(self, name: str, direction: Direction) -> Hit | None:
+        """Have all that is sent in one direction vanish. ``None`` as for a cut.
+
+        The connection is not held: the other direction goes on.
+        """
+        hit = await self._take_hold(name, lambda leg: self._one_way.lose(name, direction, [leg]))
+        self.release(name)
+        return hit
+
+    async def _take_hold(self, name: str, recipe: Callable[[Leg], None]) -> Hit | None:
         self.hold(name)
         settled = await settle(list(self.legs()))
         try:
             if self.closed is not None:  # while it settled
                 raise OSError(errno.ENOTCONN, self.closed)
+            probes.look(self)  # what comes from now on is not answered
             for leg in self.legs():
-                recipe(leg.sock)
+                recipe(leg)
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF, errno.EINVAL):
                 raise
             self.release(name)
             return None
-        return self._hit(settled)
+        return self.hit(settled)
 
     def heal(self, name: str) -> None:
         """Undo :meth:`silence`; what both sides had sent meanwhile arrives."""
@@ -351,9 +410,53 @@ class Connection:
                     cuts.heal(leg.sock, leg.peer)
         self.release(name)
 
+    def restore(self, name: str) -> None:
+        """Undo :meth:`lose`; what was not acknowledged meanwhile arrives."""
+        self._one_way.restore(name, self.legs())
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a fault keeps segments of this connection from arriving."""
+        return bool(self._cuts) or self.evicted or bool(self._one_way)
+
+    def segments(self) -> int:
+        """How many segments both peers have sent, keepalive probes included."""
+        return sum(counts.segments_in(leg.sock) for leg in self.legs())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was sent is acknowledged, on both sides."""
+        try:
+            return not any(cuts.unacknowledged(leg.sock) for leg in self.legs())
+        except OSError:
+            return False  # gone in the meantime
+
+    def part(self, name: str, ending: Ending) -> None:
+        """Close towards the client, and leave the server with a silent connection.
+
+        :param name: of the fault.
+        """
+        if self.upstream is not None:
+            with contextlib.suppress(OSError):  # gone in the same moment
+                cuts.silence(self.upstream.sock)
+        self._cuts.add(name)
+        self._end(ending.how, ending)
+        trio.lowlevel.notify_closing(self.client.sock)
+        self.client.sock.close()
+        self._one_sided = True
+        self._pumping.cancel()
+
+    def be_unknown(self) -> None:
+        """After :meth:`part`: from now on the server's segments are answered with RST."""
+        if self.upstream is not None and self.upstream.sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.upstream.sock)
+            # Without healing: the RST of this close is lost as well.
+            cuts.reset(self.upstream.sock)
+        self._scope.cancel()
+
     def stall(self, name: str) -> Hit:
         self.hold(name)
-        return self._hit()
+        return self.hit()
 
     def _abort(self) -> None:
         self._aborted = True
@@ -366,7 +469,7 @@ class Connection:
 
         :param side: who is told. The other one's side then stays as it is.
         """
-        hit = self._hit()
+        hit = self.hit()
         ending = record.for_reason(how, "reset")
         if side == "both":
             self._end(how, ending)
@@ -382,7 +485,7 @@ class Connection:
 
         :param side: as for :meth:`reset`.
         """
-        hit = self._hit()
+        hit = self.hit()
         self._finished = self._told(record.for_reason(how, "fin"), side)
         for leg in self._finished:
             cuts.finish(leg.sock)
@@ -407,16 +510,24 @@ class Connection:
 
     def after(self, name: str, delay_s: float, action: Any) -> None:
         """Call ``action()`` in ``delay_s`` seconds, unless :meth:`disarm` comes first."""
+
+        async def timer() -> None:
+            await trio.sleep(delay_s)
+            action()
+
+        self.beside(name, timer)
+
+    def beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run ``work()`` until it ends, the connection ends, or :meth:`disarm` comes."""
         if self._nursery is None or self.closed:
             return
         scope = self._timers[name] = trio.CancelScope()
 
-        async def timer() -> None:
+        async def scoped() -> None:
             with scope:
-                await trio.sleep(delay_s)
-                action()
+                await work()
 
-        self._nursery.start_soon(timer)
+        self._nursery.start_soon(scoped)
 
     def disarm(self, name: str) -> None:
         scope = self._timers.pop(name, None)
@@ -444,6 +555,6 @@ class Connection:
             "bytes_downstream": self.counters.downstream,
             "pending_upstream": self._pending("upstream", self.upstream),
             "pending_downstream": self._pending("downstream", self.client),
-            "cut": bool(self._cuts) or self.evicted,
+            "cut": self.is_cut,
             **self.record.document(),
         }

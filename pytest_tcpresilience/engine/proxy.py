@@ -283,7 +283,7 @@ class Proxy:
         toxic = toxics.create(body)
         if toxic.name in self.toxics:
             raise toxic_exists()
-        lacking = capabilities.probe().lacks(toxic.kind.needs)
+        lacking = capabilities.probe().lacks(toxic.needs)
         if lacking:
             raise ApiError(f"{toxic.type} cannot be produced on this machine: {lacking}", 501)
         self._check_target(toxic)

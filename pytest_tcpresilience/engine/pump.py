@@ -21,7 +21,6 @@ import trio
 
 from pytest_tcpresilience.engine import shaping, toxics
 from pytest_tcpresilience.engine.legs import Leg, readable, writable
-from pytest_tcpresilience.kernel import cuts
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.engine.connection import Connection
@@ -85,8 +84,8 @@ class Pump:
         """The next bytes; ``b""`` at the end of the stream; ``None`` when it broke."""
         while True:
             await readable(self._source)
-            if self._connection.held:
-                await self._connection.released()
+            if self._connection.halted(self._stream):
+                await self._connection.resumed(self._stream)
                 continue
             try:
                 data = self._source.sock.recv(READ_SIZE)
@@ -167,10 +166,10 @@ class Pump:
         """
         left = memoryview(data)
         while True:
-            if self._connection.held:
-                await self._connection.released()
+            if self._connection.halted(self._stream):
+                await self._connection.resumed(self._stream)
             if not data:
-                cuts.finish(self._sink.sock)
+                await self._connection.finish(self._stream, self._sink)
                 return True
             try:
                 count = self._sink.sock.send(left[: self._connection.room(len(left))])

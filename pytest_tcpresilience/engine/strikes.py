@@ -8,12 +8,18 @@ the order in which they were added:
 
 1. What *ends* a connection, does so whatever else is on it: ``reset``, ``hang_up``, the
    evictions that are told, ``time_out`` when its time is over, the rescue. The first one
-   counts; RST breaks a silence, FIN arrives when it is lifted.
+   counts; RST breaks a silence, FIN arrives when it is lifted. So does the client by its own
+   close: with ``lose_close``, the server is not told of that one.
 2. *Silence* comes next: ``silent_drop``, ``evict_drop``. Neither side's kernel hears from
-   the other, so nobody can see what else is in force.
+   the other, so nobody can see what else is in force. Silence of one direction
+   (``evict_drop_inbound``) adds up: with the other direction's, it is silence.
 3. What *holds* a connection: ``stall``, ``time_out``, and a toxic whose ``after_bytes`` have
-   crossed, until it has struck. Segments are acknowledged, and no byte passes.
+   crossed, until it has struck. Segments are acknowledged, and no byte passes. With
+   ``stop_reading`` none is read, until the kernel's buffer is full.
 4. The stream toxics shape what is left, as :mod:`.shaping` says.
+
+A ``middlebox`` does nothing by itself: what it forgets becomes one of the evictions, and
+nothing is forgotten while a silence keeps segments from arriving at all.
 
 Each holds by its own name, so to lift one leaves the others, in whatever order: a
 connection speaks when the last silence is lifted, and its bytes flow when the last hold is.
@@ -28,6 +34,7 @@ test that asks for both would see one of them only. The API refuses none.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +43,9 @@ import trio
 
 from pytest_tcpresilience.engine.connection import Connection, Hit
 from pytest_tcpresilience.engine.events import EventLog
-from pytest_tcpresilience.engine.toxics import Toxic
+from pytest_tcpresilience.engine.flows import Flow
+from pytest_tcpresilience.engine.oneway import DIRECTIONS, Direction
+from pytest_tcpresilience.engine.toxics import STREAMS, Stream, Toxic
 
 
 @dataclass
@@ -84,6 +93,7 @@ def _record(active: Active, connection: Connection, hit: Hit) -> None:
         client=list(connection.client_address),
         idle_for=hit.idle_for,
         settled=hit.settled,
+        **active.toxic.words,
     )
 
 
@@ -110,6 +120,29 @@ async def _silence(active: Active, connection: Connection) -> None:
         connection.heal(active.toxic.name)  # removed while the connection settled
         return
     _record(active, connection, hit)
+
+
+async def _lose(active: Active, connection: Connection, direction: Direction) -> None:
+    hit = await connection.lose(active.toxic.name, direction)
+    if hit is None:
+        return
+    if connection.proxy.toxics.get(active.toxic.name) is not active:
+        connection.restore(active.toxic.name)  # removed while the connection settled
+        return
+    _record(active, connection, hit)
+
+
+async def _lose_answers(active: Active, connection: Connection) -> None:
+    await _lose(active, connection, "to_client")
+
+
+async def _drop(active: Active, connection: Connection) -> None:
+    """Both directions, or the one that the toxic names."""
+    for direction in DIRECTIONS:
+        if active.toxic.words["direction"] == direction:
+            await _lose(active, connection, direction)
+            return
+    await _silence(active, connection)
 
 
 async def _evict(active: Active, connection: Connection) -> None:
@@ -145,6 +178,47 @@ def _hang_up(active: Active, connection: Connection) -> None:
     _record(active, connection, connection.hang_up(active.toxic.type, _side(active)))
 
 
+def _stop_reading(active: Active, connection: Connection) -> None:
+    streams = UNREAD[active.toxic.words["side"]]
+    _record(active, connection, connection.stop_reading(active.toxic.name, streams))
+
+
+def _trap_close(active: Active, connection: Connection) -> None:
+    connection.lost_close.trap(active.toxic.name, lambda hit: _record(active, connection, hit))
+
+
+def _put_behind(active: Active, connection: Connection) -> None:
+    """The flow is forgotten once it has been idle for so long, whenever that is."""
+
+    async def forget() -> None:
+        counts = COUNTS[active.toxic.words["counts"]]
+        flow = Flow(
+            idle_timeout=active.toxic.attributes["idle_timeout"] / 1000,
+            count=counts(connection),
+            seen_at=time.monotonic(),
+        )
+        while (wait_s := flow.look(counts(connection), time.monotonic())) is not None:
+            await trio.sleep(wait_s)
+        while connection.is_cut:  # no segment comes that far, whatever the box does
+            await trio.sleep(flow.pause)
+        await FORGET[active.toxic.words["then"]](active, connection)
+
+    connection.beside(active.toxic.name, forget)
+
+
+# What keeps a flow alive: for a firewall anything, for a proxy, whose kernel answers probes
+# itself, what an application has sent.
+COUNTS: dict[str, Callable[[Connection], int]] = {
+    "segments": lambda connection: connection.segments(),
+    "bytes": lambda connection: connection.counters.upstream + connection.counters.downstream,
+}
+# What is not read when a side shall see the window close.
+UNREAD: dict[str, tuple[Stream, ...]] = {
+    "client": ("upstream",),
+    "server": ("downstream",),
+    "both": STREAMS,
+}
+
 Strike = Callable[[Active, list[Connection]], Awaitable[None]]
 
 
@@ -175,34 +249,65 @@ async def _at_the_listener(active: Active, connections: list[Connection]) -> Non
 
 # One row for each link toxic of the catalogue; a test holds the two together.
 STRIKES: dict[str, Strike] = {
-    "silent_drop": _settling(_silence),
+    "silent_drop": _settling(_drop),
     "evict_reset": _settling(_evict),
     "evict_drop": _settling(_silence),
+    "evict_drop_inbound": _settling(_lose_answers),
     "evict_reset_both": _at_once(_reset),
     "evict_fin": _at_once(_hang_up),
     "refuse_connections": _at_the_listener,
     "ignore_connections": _at_the_listener,
     "stall": _at_once(_stall),
     "time_out": _at_once(_time_out),
+    "stop_reading": _at_once(_stop_reading),
+    "lose_close": _at_once(_trap_close),
     "reset": _at_once(_reset),
     "hang_up": _at_once(_hang_up),
+    "middlebox": _at_once(_put_behind),
+}
+
+
+async def _reset_forgotten(active: Active, connection: Connection) -> None:
+    _reset(active, connection)
+
+
+async def _hang_up_forgotten(active: Active, connection: Connection) -> None:
+    _hang_up(active, connection)
+
+
+# What a middlebox does to a flow that it has forgotten: one row for each mode of eviction.
+FORGET: dict[str, Callable[[Active, Connection], Awaitable[None]]] = {
+    "reset": _evict,
+    "drop": _silence,
+    "drop_inbound": _lose_answers,
+    "reset_both": _reset_forgotten,
+    "fin": _hang_up_forgotten,
 }
 
 
 def meet(active: Active, connection: Connection) -> None:
     """A connection begins while the toxic is in effect."""
     toxic = active.toxic
-    if not toxic.aims_at(connection.number):
-        return
-    if toxic.type == "silent_drop":
-        # It was in the accept queue when the listener fell silent, and has exchanged
-        # nothing yet. It is held before anything is awaited.
-        connection.hold(toxic.name)
-        connection.proxy.start_soon(lambda: _silence(active, connection))
-    elif toxic.type == "stall":
-        _stall(active, connection)
-    elif toxic.type == "time_out":
-        _time_out(active, connection)
+    if toxic.type in MEET and toxic.aims_at(connection.number):
+        MEET[toxic.type](active, connection)
+
+
+def _drop_new(active: Active, connection: Connection) -> None:
+    # It was in the accept queue when the listener fell silent, and has exchanged nothing
+    # yet. It is held before anything is awaited.
+    connection.hold(active.toxic.name)
+    connection.proxy.start_soon(lambda: _drop(active, connection))
+
+
+# What new connections meet.
+MEET: dict[str, Callable[[Active, Connection], None]] = {
+    "silent_drop": _drop_new,
+    "stall": _stall,
+    "time_out": _time_out,
+    "stop_reading": _stop_reading,
+    "lose_close": _trap_close,
+    "middlebox": _put_behind,
+}
 
 
 def let_go(toxic: Toxic, connection: Connection) -> None:
@@ -210,10 +315,41 @@ def let_go(toxic: Toxic, connection: Connection) -> None:
     connection.disarm(toxic.name)
     connection.forget(toxic.name)
     connection.record.lifted(toxic.name)
-    if toxic.type in ("silent_drop", "evict_drop"):
-        connection.heal(toxic.name)
-    elif toxic.type in ("stall", "time_out"):
-        connection.release(toxic.name)
-    elif toxic.type == "timeout" and connection.lucky(toxic):
+    if toxic.type in LET_GO:
+        LET_GO[toxic.type](toxic, connection)
+
+
+def _release(toxic: Toxic, connection: Connection) -> None:
+    connection.release(toxic.name)
+
+
+def _heal(toxic: Toxic, connection: Connection) -> None:
+    connection.heal(toxic.name)
+    connection.restore(toxic.name)
+
+
+def _end_timeout(toxic: Toxic, connection: Connection) -> None:
+    if connection.lucky(toxic):
         # Bytes were dropped, so what follows would not be what was sent.
         connection.hang_up("timeout_removed")
+
+
+def _forget_no_more(toxic: Toxic, connection: Connection) -> None:
+    """The box is taken away. What it drops arrives; an eviction that was told stays."""
+    connection.restore(toxic.name)
+    if not connection.evicted:
+        connection.heal(toxic.name)
+
+
+# How those that last let go.
+LET_GO: dict[str, Callable[[Toxic, Connection], None]] = {
+    "silent_drop": _heal,
+    "evict_drop": _heal,
+    "evict_drop_inbound": _heal,
+    "stall": _release,
+    "time_out": _release,
+    "timeout": _end_timeout,
+    "stop_reading": lambda toxic, connection: connection.read_again(toxic.name),
+    "lose_close": lambda toxic, connection: connection.lost_close.let_go(toxic.name),
+    "middlebox": _forget_no_more,
+}

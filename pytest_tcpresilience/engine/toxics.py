@@ -32,6 +32,9 @@ STREAMS: tuple[Stream, ...] = ("upstream", "downstream")
 _SCHEDULE = {"when_idle": 0, "after": 0}
 # Which end of a connection is told; the first is the default.
 SIDES = ("both", "client", "server")
+DIRECTIONS = ("both", "to_server", "to_client")
+# What loses one direction only.
+_ONE_WAY = ("settle", "deafen", "mute")
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,11 @@ class ToxicType:
     :param below: whether it is a link toxic, below the byte stream.
     :param needs: recipes of :mod:`pytest_tcpresilience.kernel.capabilities` without
         which it cannot be produced.
+    :param also_needs: the same for some of the words that it takes.
     :param once: whether it acts once, on the connections of that moment, and is spent.
     :param listener: whether it acts on those who connect, and not on connections.
+    :param per_flow: whether it takes hold of each connection when that connection's own
+        time has come, so that each of its hits is news by itself.
     :param summary: what it does.
     """
 
@@ -54,7 +60,14 @@ class ToxicType:
     needs: tuple[str, ...] = ()
     once: bool = False
     listener: bool = False
+    per_flow: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    also_needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it takes a schedule."""
+        return "when_idle" in self.attributes
 
 
 TYPES: dict[str, ToxicType] = {
@@ -78,9 +91,15 @@ TYPES: dict[str, ToxicType] = {
     ),
     "silent_drop": ToxicType(
         _SCHEDULE,
-        "no segment in either direction, on either side; new connections stay unanswered",
+        "no segment in either direction, or in one; new connections stay unanswered",
         below=True,
-        needs=("settle", "silence", "heal", "silence_listener"),
+        needs=("settle", "silence_listener"),
+        choices={"direction": DIRECTIONS},
+        also_needs={
+            "both": ("silence", "heal"),
+            "to_server": _ONE_WAY,
+            "to_client": _ONE_WAY,
+        },
     ),
     "evict_reset": ToxicType(
         _SCHEDULE,
@@ -94,6 +113,12 @@ TYPES: dict[str, ToxicType] = {
         "as silent_drop on the connections of that moment; new ones pass",
         below=True,
         needs=("settle", "silence", "heal"),
+    ),
+    "evict_drop_inbound": ToxicType(
+        _SCHEDULE,
+        "as evict_drop, but what the client sends still arrives; the answers vanish",
+        below=True,
+        needs=_ONE_WAY,
     ),
     "evict_reset_both": ToxicType(
         _SCHEDULE, "RST to both sides now", below=True, needs=("reset",), once=True
@@ -118,6 +143,19 @@ TYPES: dict[str, ToxicType] = {
     "time_out": ToxicType(
         {"timeout": 0, "when_idle": 0}, "stall, then FIN after timeout ms", below=True
     ),
+    "stop_reading": ToxicType(
+        _SCHEDULE,
+        "the client, or the server, or both find the window closed once the buffers are full",
+        below=True,
+        choices={"side": ("client", "server", "both")},
+    ),
+    "lose_close": ToxicType(
+        _SCHEDULE,
+        "when the client closes, the server is not told and finds nobody any more",
+        below=True,
+        needs=("settle", "silence"),
+        per_flow=True,
+    ),
     "reset": ToxicType(
         _SCHEDULE,
         "RST now, to both sides or to one",
@@ -135,6 +173,24 @@ TYPES: dict[str, ToxicType] = {
         choices={"side": SIDES},
     ),
 }
+
+
+_EVICTIONS = {
+    name.removeprefix("evict_"): kind for name, kind in TYPES.items() if name.startswith("evict_")
+}
+TYPES["middlebox"] = ToxicType(
+    {"idle_timeout": 350_000},
+    "forgets each flow by itself that has carried no segment, or no byte, for idle_timeout ms, "
+    "and then does to it what evict_… does",
+    below=True,
+    needs=("count",),
+    per_flow=True,
+    choices={
+        "then": ("drop", *(mode for mode in _EVICTIONS if mode != "drop")),
+        "counts": ("segments", "bytes"),
+    },
+    also_needs={mode: kind.needs for mode, kind in _EVICTIONS.items()},
+)
 
 
 @dataclass(frozen=True)
@@ -157,6 +213,13 @@ class Toxic:
     @property
     def kind(self) -> ToxicType:
         return TYPES[self.type]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The recipes without which it cannot be produced, its words considered."""
+        kind = self.kind
+        also = [kind.also_needs.get(word, ()) for word in self.words.values()]
+        return tuple(dict.fromkeys((*kind.needs, *(need for needs in also for need in needs))))
 
     def aims_at(self, number: int) -> bool:
         """Whether it acts on the connection of this number."""
@@ -198,6 +261,8 @@ def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict
     # Toxiproxy ignores attributes that it does not know; so do we.
     for name in kind.attributes.keys() & given.keys():
         merged[name] = _whole(given[name], name)
+        if name == "idle_timeout" and not merged[name]:
+            raise ApiError("attribute idle_timeout must be at least 1", 400)
     if merged.get("when_idle") and merged.get("after"):
         raise ApiError("a toxic is scheduled by when_idle or by after, not by both", 400)
     return merged
@@ -205,7 +270,7 @@ def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict
 
 def _common(kind: ToxicType, given: object, attributes: Mapping[str, int]) -> dict[str, int]:
     """``connection`` and ``after_bytes``, each for the types that take it."""
-    takes = {"connection": not kind.listener, "after_bytes": kind.below}
+    takes = {"connection": not kind.listener, "after_bytes": kind.scheduled}
     named = given if isinstance(given, dict) else {}
     common = {
         name: _whole(named[name], name) for name, taken in takes.items() if taken and name in named

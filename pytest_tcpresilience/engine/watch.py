@@ -87,6 +87,8 @@ class Watch:
         self._flows: dict[int, tuple[Address, Address]] = {}
         # The last look at each client's socket that is being followed.
         self._looks: dict[int, SocketState | None] = {}
+        # Whose sockets they are; some have left the proxy by the last look.
+        self._subjects: dict[int, Connection] = {}
         # Sockets that had a timer at the last look but one, and none at the last.
         self._doubtful: set[int] = set()
         self._rescued = False
@@ -182,12 +184,15 @@ class Watch:
     def _concerns(self, event: Mapping[str, Any]) -> bool:
         """Whether a hit is one that the client may still notice in this wait.
 
-        A fault that lasts counts whenever it hit. One that acts once counts only if no
-        earlier wait has judged it.
+        A fault that lasts counts whenever it hit. One that acts once, on the link or on
+        each connection, counts only if no earlier wait has judged it.
         """
         if event["toxic"] not in self._proxy.toxics:
             return False
-        return event["seq"] > self._terms.since or not toxics.TYPES[event["type"]].once
+        kind = toxics.TYPES[event["type"]]
+        if kind.per_flow and event["kind"] == "fault_active":
+            return False  # it waits for what a connection does
+        return event["seq"] > self._terms.since or not (kind.once or kind.per_flow)
 
     # --- witness -------------------------------------------------------------------------
 
@@ -230,6 +235,7 @@ class Watch:
         if connection is None or number in self._flows or len(self._flows) >= MOST_FOLLOWED:
             return
         self._flows[number] = connection.client_address, connection.local_address
+        self._subjects[number] = connection
         self._looks[number] = None
         if self._look(number):
             self._new.append(number)
@@ -273,11 +279,18 @@ class Watch:
             return before is None or before.state != "close-wait"
         return connection.closed is not None and connection.closed not in BY_FIN
 
+    def _tell_if_given_up(self, number: int, before: SocketState | None) -> None:
+        """Its kernel gave up between two looks, and its RST ended the connection here."""
+        given_up = self._subjects[number].was_given_up and not self._rescued
+        if given_up and before is not None and before.unanswered:
+            self._gone(number, before)
+
     def _look(self, number: int) -> bool:
         """Look at the client's socket and record what is new. Whether to look again."""
         before = self._looks[number]
         if self._is_over(number, before) or self._diag is None:
             del self._looks[number]
+            self._tell_if_given_up(number, before)
             return False
         now = self._diag.lookup(*self._flows[number])
         if now is None:

@@ -112,6 +112,14 @@ CAUSES: tuple[CauseRow, ...] = (
         findings.zero_window,
     ),
     CauseRow(
+        "nothing_to_wait_for",
+        "the fault was stop_reading, and the client's persist timer was not running",
+        "the peer did not read, and what the client wrote still fitted into the kernels' buffers",
+        "have the client write more than its send buffer and the peer's receive buffer take "
+        "(SO_SNDBUF makes the first smaller), or wait for an answer",
+        findings.nothing_to_wait_for,
+    ),
+    CauseRow(
         "stalled_peer",
         "the fault was a stall or a time_out",
         "the peer's kernel answered every probe: this was a stall, and a stalled peer looks "
@@ -152,6 +160,14 @@ CAUSES: tuple[CauseRow, ...] = (
         findings.reconnected,
     ),
     CauseRow(
+        "forgotten_by_proxy",
+        "a middlebox that counts bytes forgot the flow",
+        "the middlebox forgot the flow, {idle_for} after its last byte; it is a proxy, which "
+        "answers keepalive probes itself and counts bytes only",
+        "have the application send something more often than the box's idle timeout, or raise that",
+        findings.forgotten_by_proxy,
+    ),
+    CauseRow(
         "middlebox_shorter",
         "the flow was forgotten after an idle time that is not longer than TCP_KEEPIDLE of the "
         "client's socket",
@@ -161,6 +177,22 @@ CAUSES: tuple[CauseRow, ...] = (
         "more often than that",
         findings.middlebox_shorter,
         LATE | EARLY | {Outcome.WRONG_ERROR},
+    ),
+    CauseRow(
+        "forgotten_keepalive_off",
+        "a middlebox forgot the flow, and no timer of the client's socket was running",
+        "the middlebox forgot the flow, {idle_for} after its last byte, and SO_KEEPALIVE is off "
+        "on this socket: no probe kept it alive",
+        "set SO_KEEPALIVE, with TCP_KEEPIDLE below the box's idle timeout, or raise that",
+        findings.forgotten_keepalive_off,
+    ),
+    CauseRow(
+        "forgotten",
+        "a middlebox forgot the flow",
+        "the middlebox forgot the flow, {idle_for} after its last byte",
+        "set TCP_KEEPIDLE below the box's idle timeout, so that probes keep the flow alive, or "
+        "raise the box's timeout",
+        findings.forgotten,
     ),
     CauseRow(
         "evicted_noticed_by_reset",

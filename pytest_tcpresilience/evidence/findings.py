@@ -224,8 +224,34 @@ def middlebox_shorter(seen: Observation) -> Found | None:
     return {"idle_timeout": duration(timeout), "idle": duration(client.idle)}
 
 
+def _forgotten(seen: Observation) -> Event | None:
+    """A flow that a box has forgotten, of which the client was not told."""
+    look = last_look(seen)
+    told = look is not None and look.kind == "client_gone"
+    return seen.hit if seen.fault == "middlebox" and not told else None
+
+
+def forgotten_by_proxy(seen: Observation) -> Found | None:
+    hit = _forgotten(seen)
+    if hit is None or hit.get("counts") != "bytes":
+        return None
+    return {"idle_for": duration(hit["idle_for"])}
+
+
+def forgotten_keepalive_off(seen: Observation) -> Found | None:
+    hit, look = _forgotten(seen), last_look(seen)
+    if hit is None or look is None or look["timer"] != "off":
+        return None
+    return {"idle_for": duration(hit["idle_for"])}
+
+
+def forgotten(seen: Observation) -> Found | None:
+    hit = _forgotten(seen)
+    return None if hit is None else {"idle_for": duration(hit["idle_for"])}
+
+
 def evicted_noticed_by_reset(seen: Observation) -> Found | None:
-    if seen.fault != "evict_reset" or seen.after is None:
+    if seen.effect != "evict_reset" or seen.after is None:
         return None
     if mechanism(seen) is not Mechanism.RESET:
         return None
@@ -234,20 +260,20 @@ def evicted_noticed_by_reset(seen: Observation) -> Found | None:
 
 def evicted_swallowed(seen: Observation) -> Found | None:
     look = last_look(seen)
-    if seen.fault != "evict_reset" or look is None or look.kind != "client_gone":
+    if seen.effect != "evict_reset" or look is None or look.kind != "client_gone":
         return None
     return {"at": since(seen, look)}
 
 
 def evicted_keepalive_off(seen: Observation) -> Found | None:
     look = last_look(seen)
-    if seen.fault != "evict_reset" or look is None or look["timer"] != "off":
+    if seen.effect != "evict_reset" or look is None or look["timer"] != "off":
         return None
     return {"settings": settings(seen)}
 
 
 def evicted_quiet(seen: Observation) -> Found | None:
-    return {} if seen.fault == "evict_reset" else None
+    return {} if seen.effect == "evict_reset" else None
 
 
 # --- what the client's kernel was doing ---------------------------------------------------
@@ -261,6 +287,10 @@ def zero_window(seen: Observation) -> Found | None:
         "bytes": bytes_were(look["unacknowledged"]),
         "user_timeout_ms": str(round(cure_of_writes(seen) * 1000)),
     }
+
+
+def nothing_to_wait_for(seen: Observation) -> Found | None:
+    return {} if seen.fault == "stop_reading" else None
 
 
 def _retransmitting(seen: Observation) -> Event | None:

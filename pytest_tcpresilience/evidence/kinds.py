@@ -59,10 +59,10 @@ KINDS: Mapping[str, Kind] = {
         ("connection", "when_idle", "idle_timeout"),
     ),
     "fault_hit": Kind(
-        "a fault took hold of a connection, `idle_for` seconds after its last byte; connection "
-        "0 stands for whoever connects",
+        "a fault took hold of a connection, `idle_for` seconds after its last byte, and with the "
+        "words that it was given; connection 0 stands for whoever connects",
         ("connection", *_TOXIC, "idle_for"),
-        ("client", "settled"),
+        ("client", "settled", "side", "direction", "then", "counts"),
     ),
     "fault_active": Kind(
         "a fault took effect on the proxy, with so many connections hit", (*_TOXIC, "connections")

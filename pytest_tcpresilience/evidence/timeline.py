@@ -89,7 +89,21 @@ def _gone(event: Event) -> str:
 def _hit(event: Event) -> str:
     if event["connection"] == 0:
         return f"{event['type']} acts on whoever connects"
-    return f"{event['type']} hit, {event['idle_for']:.2f} s after the last byte"
+    name = event["type"]
+    if event.get("direction", "both") != "both":
+        name += f" ({event['direction']})"
+    if "then" in event.fields:
+        return (
+            f"{name} forgot the flow ({event['then']}), {event['idle_for']:.2f} s after the "
+            "last byte"
+        )
+    return f"{name} hit, {event['idle_for']:.2f} s after the last byte"
+
+
+def _active(event: Event) -> str:
+    if event["type"] in ("middlebox", "lose_close"):
+        return f"{event['type']} waits for each connection's own moment"
+    return f"{event['type']} acts on {event['connections']} connection(s)"
 
 
 # The vocabulary of the engine's log, and of the test process's own entries.
@@ -107,7 +121,7 @@ SENTENCES: dict[str, Callable[[Event], str]] = {
     "toxic_added": lambda e: f"{e['type']} armed",
     "toxic_removed": lambda e: f"{e['type']} lifted",
     "fault_hit": _hit,
-    "fault_active": lambda e: f"{e['type']} acts on {e['connections']} connection(s)",
+    "fault_active": _active,
     "client_socket": _client_socket,
     "client_unanswered": lambda e: f"{e['timer']} {e['unanswered']} went unanswered",
     "client_gone": _gone,

@@ -30,6 +30,8 @@ WITNESS_LAG_S = 0.010
 TELLS_RST = frozenset({"reset", "evict_reset", "evict_reset_both"})
 TELLS_FIN = frozenset({"hang_up", "time_out", "evict_fin"})
 TOLD = TELLS_RST | TELLS_FIN | {"refuse_connections"}
+# Of these the client's kernel hears nothing at all, now or later.
+NOTHING_TO_NOTICE = frozenset({"lose_close"})
 
 
 class Mechanism(str, Enum):
@@ -64,6 +66,8 @@ class Outcome(str, Enum):
     WRONG_ERROR = "wrong_error"
     NOT_CONNECTED = "not_connected"
     NEVER_HIT = "never_hit"
+    NOT_THE_CLIENTS = "not_the_clients"
+    """What hit is nothing that a client could notice."""
 
     def __str__(self) -> str:
         return self.value
@@ -138,6 +142,13 @@ class Observation:
     def fault(self) -> str:
         return str(self.hit["type"]) if self.hit else "the fault"
 
+    @property
+    def effect(self) -> str:
+        """The fault that the client met: what a middlebox does is an eviction."""
+        if self.hit is not None and self.fault == "middlebox":
+            return f"evict_{self.hit['then']}"
+        return self.fault
+
 
 def find_hit(
     events: tuple[Event, ...], *, judged: int, begun: int, once: frozenset[str]
@@ -153,7 +164,7 @@ def find_hit(
         event["toxic"] for event in events if event.kind == "toxic_removed" and event.seq <= begun
     }
     for event in events:
-        if event.kind != "fault_hit":
+        if event.kind != "fault_hit" or event["type"] in NOTHING_TO_NOTICE:
             continue
         still_news = event.seq > judged if event["type"] in once else event["toxic"] not in lifted
         if event.seq > begun or still_news:
@@ -210,15 +221,29 @@ def not_lifted(events: Sequence[Event]) -> str | None:
     return None
 
 
+def unnoticeable(seen: Observation) -> str | None:
+    """The last fault that hit or was armed, if it is one that no client can notice."""
+    types = [e["type"] for e in seen.events if e.kind in ("toxic_added", "fault_hit")]
+    return types[-1] if types and types[-1] in NOTHING_TO_NOTICE else None
+
+
 def gave_up(event: Event) -> bool:
     """Whether the client's kernel gave its connection up.
 
     An application that closes abruptly makes its socket vanish too, but the kernel never
     gives up before something has gone unanswered.
     """
-    return (
-        event.kind == "client_gone" and event["state"] == "established" and event["unanswered"] > 0
-    )
+    return _vanished(event) and event["unanswered"] > 0
+
+
+def _vanished(event: Event) -> bool:
+    return event.kind == "client_gone" and event["state"] == "established"
+
+
+def _gave_up_at_closed_window(event: Event) -> bool:
+    """Or whether the application closed its socket at that moment: nothing goes unanswered
+    at a closed window, so this wants another proof that the kernel did it."""
+    return _vanished(event) and event["timer"] == "persist"
 
 
 def _witnessed_end(seen: Observation) -> Event | None:
@@ -233,7 +258,8 @@ def _witnessed_end(seen: Observation) -> Event | None:
     # What came before the fault is an earlier block's.
     begun = seen.hit.at if seen.hit else float("-inf")
     for event in seen.events:
-        if gave_up(event) and begun <= event.at <= limit:
+        is_end = gave_up(event) or (certain and _gave_up_at_closed_window(event))
+        if is_end and begun <= event.at <= limit:
             return event
     return None
 
@@ -270,9 +296,9 @@ def mechanism(seen: Observation) -> Mechanism:
         return by_witness
     if seen.fault == "refuse_connections":
         return Mechanism.REFUSED
-    if seen.fault in TELLS_RST:
+    if seen.effect in TELLS_RST:
         return Mechanism.RESET
-    if seen.fault in TELLS_FIN or (error and error.end_of_stream):
+    if seen.effect in TELLS_FIN or (error and error.end_of_stream):
         return Mechanism.FIN
     return Mechanism.APPLICATION
 
@@ -283,13 +309,15 @@ def _never_broken(seen: Observation) -> Outcome | None:
         return None
     if not any(event.kind == "opened" for event in seen.events):
         return Outcome.NOT_CONNECTED
+    if unnoticeable(seen) is not None:
+        return Outcome.NOT_THE_CLIENTS
     if seen.noticed_at is not None and seen.rescued_at is None:
         return Outcome.BEFORE_FAULT
     return Outcome.NEVER_HIT
 
 
 def _too_early(seen: Observation, after: float) -> bool:
-    if seen.fault in TOLD or after >= seen.window.earliest:
+    if seen.effect in TOLD or after >= seen.window.earliest:
         return False
     # The retransmission path has no lower bound here: it begins with the client's own
     # write, which nobody has timed.

@@ -12,7 +12,13 @@ from typing import Literal
 
 from pytest_tcpresilience.evidence.diagnosis import Cause, diagnose
 from pytest_tcpresilience.evidence.timeline import render
-from pytest_tcpresilience.evidence.verdict import Mechanism, Observation, Outcome, mechanism
+from pytest_tcpresilience.evidence.verdict import (
+    Mechanism,
+    Observation,
+    Outcome,
+    mechanism,
+    unnoticeable,
+)
 
 Blame = Literal["client", "test"]
 
@@ -113,7 +119,13 @@ def _not_connected(seen: Observation) -> Words:
 def _never_hit(seen: Observation) -> Words:
     armed = [event["type"] for event in seen.events if event.kind == "toxic_added"]
     empty = [e["type"] for e in seen.events if e.kind == "fault_active" and not e["connections"]]
-    if empty:
+    if armed and armed[-1] == "middlebox":
+        happened = "the middlebox did not forget a flow: each carried segments in time"
+        advice = (
+            "keepalive probes count as traffic: is the client's keepalive faster than the box? "
+            "A later end needs a longer resilience_hit_timeout"
+        )
+    elif empty:
         happened = f"{empty[-1]} acted while no connection was open"
         advice = (
             "keep the client connected until the fault: was it closed, or garbage-collected, "
@@ -131,6 +143,18 @@ def _never_hit(seen: Observation) -> Words:
     return Words("test", "no fault hit while the block ran", happened, advice)
 
 
+def _not_the_clients(seen: Observation) -> Words:
+    fault = unnoticeable(seen)
+    return Words(
+        "test",
+        f"there is nothing in a {fault} that a client could notice",
+        f"{fault} tells the server nothing of the client's close; to the client it is an ordinary "
+        "one",
+        "assert on the server: its keepalive finds the half-open connection. "
+        "fault.wait_until_hit() says when the close was lost",
+    )
+
+
 WORDS: dict[Outcome, Callable[[Observation], Words]] = {
     Outcome.UNAWARE: _unaware,
     Outcome.RESCUED: _rescued,
@@ -140,6 +164,7 @@ WORDS: dict[Outcome, Callable[[Observation], Words]] = {
     Outcome.WRONG_ERROR: _wrong_error,
     Outcome.NOT_CONNECTED: _not_connected,
     Outcome.NEVER_HIT: _never_hit,
+    Outcome.NOT_THE_CLIENTS: _not_the_clients,
 }
 # Lines of a timeline that a reader of a CI log gets; -vv shows them all.
 MOST_LINES = 25

@@ -28,7 +28,7 @@ from pytest_tcpresilience.evidence.wording import Words
 from pytest_tcpresilience.expectations.interrupt import Interrupter, for_block
 from pytest_tcpresilience.expectations.lifeguard import Lifeguard
 from pytest_tcpresilience.expectations.monitor import Monitor
-from pytest_tcpresilience.faults import ONCE
+from pytest_tcpresilience.faults import NEWS_ONCE
 from pytest_tcpresilience.kernel import processes
 from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.tcp.keepalive import Keepalive
@@ -212,7 +212,7 @@ class Expectation(Generic[Subject]):
         if self._lifeguard.interrupted_at is not None:
             own.append(Event(0, self._lifeguard.interrupted_at, "rescue_interrupt"))
         judged = self._link.judged
-        hit = find_hit(log, judged=judged, begun=ended.begun, once=ONCE)
+        hit = find_hit(log, judged=judged, begun=ended.begun, once=NEWS_ONCE)
         rescues = [e.at for e in log if e.kind == "rescue_reset" and e.seq > ended.begun]
         idle_for = float(hit["idle_for"]) if hit else 0.0
         return Observation(

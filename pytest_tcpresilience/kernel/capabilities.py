@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
-from pytest_tcpresilience.kernel import cuts
+from pytest_tcpresilience.kernel import counts, cuts, oneway
 from pytest_tcpresilience.kernel.sockdiag import SockDiag
 
 LOOPBACKS = {"IPv4": "127.0.0.1", "IPv6": "::1"}
@@ -144,6 +144,25 @@ def _try_silence_listener(pair: Pair) -> None:
     cuts.heal_listener(pair.listener)
 
 
+def _try_deafen(pair: Pair) -> None:
+    oneway.deafen(pair.accepted)
+    if not _arrives(pair.accepted, pair.client) or _arrives(pair.client, pair.accepted):
+        raise _NoEffect
+
+
+def _try_mute(pair: Pair) -> None:
+    oneway.mute(pair.accepted)
+    if not _arrives(pair.client, pair.accepted) or _arrives(pair.accepted, pair.client):
+        raise _NoEffect
+
+
+def _try_count(pair: Pair) -> None:
+    before = counts.segments_in(pair.accepted)
+    _arrives(pair.client, pair.accepted)
+    if counts.segments_in(pair.accepted) == before:
+        raise _NoEffect
+
+
 def _try_witness(pair: Pair) -> None:
     with SockDiag() as diag:
         local = pair.client.getsockname()[:2]
@@ -155,23 +174,31 @@ def _try_witness(pair: Pair) -> None:
 # lost byte would hold up later ones until it is retransmitted.
 SHARED_PAIR: dict[str, Callable[[Pair], None]] = {
     "settle": _try_settle,
+    "count": _try_count,
     "witness": _try_witness,
     "silence_listener": _try_silence_listener,
     "heal": _try_heal,
     "silence": _try_silence,
 }
 OWN_PAIR: dict[str, Callable[[Pair], None]] = {
+    "deafen": _try_deafen,
+    "mute": _try_mute,
     "evict": _try_evict,
     "reset": _try_reset,
     "finish": _try_finish,
 }
 RECIPES = SHARED_PAIR | OWN_PAIR
+# The others need what only Linux has.
+PORTABLE = frozenset({"reset", "finish"})
 # What a user can do something about, by recipe.
 INTERFACES = {
     "settle": "TCP_QUICKACK and SIOCOUTQ",
     "silence": "TCP_MD5SIG",
     "heal": "TCP_MD5SIG",
     "silence_listener": "TCP_MD5SIG_EXT",
+    "deafen": "IP_MINTTL and IPV6_MINHOPCOUNT",
+    "mute": "IP_OPTIONS and IPV6_RTHDR",
+    "count": "TCP_INFO",
     "evict": "SO_BINDTOIFINDEX",
     "reset": "SO_LINGER",
     "finish": "shutdown",
@@ -209,8 +236,7 @@ def probe() -> Capabilities:
     """Try every recipe once, for IPv4 and for IPv6 where the machine has it."""
     if not sys.platform.startswith("linux"):
         reason = f"needs Linux, this is {sys.platform}"
-        linux_only = ("settle", "silence", "heal", "silence_listener", "evict", "witness")
-        return Capabilities(dict.fromkeys(linux_only, reason))
+        return Capabilities(dict.fromkeys(RECIPES.keys() - PORTABLE, reason))
     missing: dict[str, str] = {}
     notes = [note for family in LOOPBACKS if (note := _probe_family(family, missing))]
     if len(notes) == len(LOOPBACKS):

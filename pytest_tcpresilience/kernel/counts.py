@@ -1,10 +1,12 @@
-"""What the kernel counts on a TCP socket of this process: some fields of TCP_INFO.
+"""What ``TCP_INFO`` says about a socket of this process.
 
-Owns the layout, and reads; it does not poll. Source: uapi/linux/tcp.h, struct tcp_info.
+Owns the places of the fields in ``struct tcp_info`` (uapi/linux/tcp.h), and reads; it does
+not poll and does not judge.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from typing import Final, NamedTuple
@@ -21,7 +23,8 @@ class Counts(NamedTuple):
     :param unacknowledged: segments sent and not acknowledged.
     :param acknowledged: bytes sent and acknowledged.
     :param received: bytes received.
-    :param segments_in: segments received, with or without data.
+    :param segments_in: segments received, with or without data, keepalive probes included;
+        starts anew at 2**32.
     """
 
     state: int
@@ -41,3 +44,15 @@ def read(sock: socket.socket) -> Counts | None:
         return None
     answer = sock.getsockopt(socket.IPPROTO_TCP, option, _FIELDS.size)
     return Counts(*_FIELDS.unpack(answer)) if len(answer) == _FIELDS.size else None
+
+
+def segments_in(sock: socket.socket) -> int:
+    """How many segments have arrived on this connection.
+
+    :raises OSError: for a socket that is closed; ``ENOPROTOOPT`` where the kernel does not
+        count them.
+    """
+    counts = read(sock)
+    if counts is None:
+        raise OSError(errno.ENOPROTOOPT, "TCP_INFO has no tcpi_segs_in")
+    return counts.segments_in

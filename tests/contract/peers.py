@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from pytest_tcpresilience.kernel.sockdiag import SockDiag, SocketState
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 
 # For what must happen at once, or not much later than that; reached only by a failure.
@@ -172,3 +173,30 @@ def is_alive(process_id: int) -> bool:
     with contextlib.suppress(OSError), open(f"/proc/{process_id}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] not in "ZX"
     return False
+
+
+def look(sock: socket.socket) -> SocketState | None:
+    """What the kernel says of a connected socket, by its 4-tuple."""
+    local, peer = sock.getsockname(), sock.getpeername()
+    with SockDiag() as diag:
+        return diag.lookup(local[:2], peer[:2])
+
+
+def unacknowledged_for_good(sock: socket.socket) -> int:
+    """As below, once a retransmission has gone unanswered: no ACK is delayed for so long."""
+    give_up_at = time.monotonic() + WAIT_S
+    while time.monotonic() < give_up_at:
+        state = look(sock)
+        if state is None or not state.unacknowledged:
+            return 0
+        if state.timer == "retransmit" and state.unanswered:
+            return state.unacknowledged
+        time.sleep(0.01)
+    raise AssertionError("neither acknowledged nor retransmitted")
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes that the kernel of this end still holds, for want of an acknowledgement."""
+    state = look(sock)
+    assert state is not None
+    return state.unacknowledged

@@ -227,3 +227,30 @@ def test_toxiproxys_own_toxics_do_not_know_it(http: RawHttp, proxy: ProxyFactory
     body = {"type": "latency", "attributes": {"after_bytes": "many", "latency": 1}}
     answer = http("POST", path, body)
     assert answer.document["attributes"] == {"latency": 1, "jitter": 0}
+
+
+def test_a_reader_stops_after_exactly_so_many_bytes(link: Link, pair: Pair) -> None:
+    with link.connections[0].stop_reading(after_bytes=1000) as fault:
+        pair.client.sendall(bytes(range(250)) * 5)
+        assert receive(pair.server, 1000) == bytes(range(250)) * 4
+        fault.wait_until_hit()
+        pair.client.sendall(b"unread")
+        pair.server.sendall(b"the other way")
+        assert receive(pair.client, 13) == b"the other way"
+    assert receive(pair.server, 256) == bytes(range(250)) + b"unread"
+
+
+@pytest.mark.parametrize(("direction", "lost"), [("to_server", 0), ("to_client", 1)])
+def test_a_direction_is_lost_after_exactly_so_many_bytes(
+    link: Link, pair: Pair, direction: str, lost: int
+) -> None:
+    sender, receiver = pair.ends[lost], pair.ends[1 - lost]
+    with link.connections[0].silent_drop(direction=direction, after_bytes=1000) as fault:
+        sender.sendall(bytes(1000))
+        assert receive(receiver, 1000) == bytes(1000)
+        fault.wait_until_hit()
+        sender.sendall(b"vanishes")
+        receiver.sendall(b"arrives")
+        assert receive(sender, 7) == b"arrives"
+        assert is_quiet(receiver)
+    assert receive(receiver, 8) == b"vanishes"

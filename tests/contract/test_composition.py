@@ -7,7 +7,6 @@ it was held must arrive in the end.
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from pytest_tcpresilience.link import Link
 from tests.contract.conftest import Connector, LinkMaker
 from tests.contract.peers import Pair, RawServer, is_quiet, receive, see
 
-# Linux holds an acknowledgement back for up to 48 ms (measured); twice that and it is none.
-ACKNOWLEDGED_S = 0.1
+# Nobody reads what is held, so its ACK may be delayed: by 0.2 s at most (TCP_DELACK_MAX).
+DELAYED_ACK_S = 0.25
 
 
 @dataclass
@@ -42,12 +41,13 @@ class Probed:
             if state == "flows":
                 self.drain()
                 return
-            sent_again_at = math.inf
+            sent_again_at = 0.0
             while (seen := self._look(diag)).unacknowledged:
                 if seen.unanswered > before:
-                    sent_again_at = min(sent_again_at, time.monotonic())
-                if time.monotonic() > sent_again_at + ACKNOWLEDGED_S:
-                    break  # sent again, and in vain
+                    sent_again_at = sent_again_at or time.monotonic()
+                    if time.monotonic() > sent_again_at + DELAYED_ACK_S:
+                        break  # in vain
+                time.sleep(0.005)
             assert ("silent" if seen.unacknowledged else "stalled") == state
         for _ in range(2):  # the engine has had a look at all its sockets after the first one
             self.link.describe_connections()
@@ -65,14 +65,21 @@ class Probed:
         self.sent.clear()
 
 
-def add(link: Link, *types: str) -> None:
+# Where the defaults would not do.
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "latency": {"latency": 1},
+    "time_out": {"timeout": 60_000},
+    "to_server": {"direction": "to_server"},
+    "to_client": {"direction": "to_client"},
+}
+TYPES = dict.fromkeys(("to_server", "to_client"), "silent_drop")
+
+
+def add(link: Link, *names: str) -> None:
     """Toxics over the API, which refuses no combination."""
-    for type_ in types:
-        attributes: dict[str, Any] = {"latency": 1} if type_ == "latency" else {}
-        if type_ == "time_out":
-            attributes = {"timeout": 60_000}
-        body = {"name": type_, "type": type_, "stream": "upstream", "attributes": attributes}
-        link.call("POST", "/toxics", body)
+    for name in names:
+        body = {"name": name, "type": TYPES.get(name, name), "stream": "upstream"}
+        link.call("POST", "/toxics", {**body, "attributes": ATTRIBUTES.get(name, {})})
 
 
 def lift(link: Link, type_: str) -> None:
@@ -94,6 +101,12 @@ LASTING = [
     ("stall", "bandwidth", "stalled", {"stall": "stalled", "bandwidth": "stalled"}),
     ("stall", "refuse_connections", "stalled", {"stall": "stalled", "refuse_connections": "flows"}),
     ("silent_drop", "refuse_connections", "silent", {"refuse_connections": "flows"}),
+    ("stall", "stop_reading", "stalled", {"stall": "stalled", "stop_reading": "stalled"}),
+    ("silent_drop", "stop_reading", "silent", {"silent_drop": "silent", "stop_reading": "stalled"}),
+    ("stop_reading", "latency", "stalled", {"stop_reading": "stalled", "latency": "flows"}),
+    ("stall", "lose_close", "stalled", {"stall": "stalled", "lose_close": "flows"}),
+    ("silent_drop", "middlebox", "silent", {"silent_drop": "silent", "middlebox": "flows"}),
+    ("stall", "to_server", "silent", {"stall": "stalled", "to_server": "silent"}),
 ]
 ORDERS = [
     pytest.param(order, state, left, id="-then-".join(order))
@@ -126,12 +139,45 @@ def test_the_stronger_of_two_counts_and_lifting_one_leaves_the_other(
     probed.pair.exchange()
 
 
+# Whose bytes are lost: the client's (0), the server's (1).
+LOSSES = {"silent_drop": {0, 1}, "to_server": {0}, "to_client": {1}, "evict_drop_inbound": {1}}
+
+
+@pytest.mark.parametrize(
+    "types", [(one, two) for one in LOSSES for two in LOSSES if len({one, two}) == 2]
+)
+def test_losses_add_up_and_each_is_lifted_by_itself(
+    link: Link, connect: Connector, server4: RawServer, types: tuple[str, str]
+) -> None:
+    pair = connect(link, server4)
+    add(link, *types)
+    for sock in pair.ends:
+        sock.sendall(b"x")
+    in_force, missing = list(types), {0, 1}
+    while missing:
+        lost = set().union(*(LOSSES[each] for each in in_force))
+        for end in missing - lost:
+            assert receive(pair.ends[1 - end], 1) == b"x"
+        missing &= lost
+        for _ in range(2):
+            link.describe_connections()
+        assert all(is_quiet(pair.ends[1 - end]) for end in missing)
+        if in_force:
+            lift(link, in_force.pop(0))
+    for each in in_force:
+        lift(link, each)
+    pair.exchange()
+
+
 ENDINGS = {"reset": "ECONNRESET", "evict_reset_both": "ECONNRESET"} | dict.fromkeys(
     ("hang_up", "evict_fin"), "EOF"
 )
 
 
-@pytest.mark.parametrize("held", ["stall", "time_out", "latency", "bandwidth"])
+HELD = ["stall", "time_out", "latency", "bandwidth", "stop_reading", "lose_close", "middlebox"]
+
+
+@pytest.mark.parametrize("held", HELD)
 @pytest.mark.parametrize("name", ENDINGS)
 def test_what_ends_a_connection_does_so_whatever_holds_it(
     link: Link, connect: Connector, server4: RawServer, held: str, name: str
@@ -145,13 +191,17 @@ def test_what_ends_a_connection_does_so_whatever_holds_it(
     assert [each.ending is None for each in link.connections] == []
 
 
+SILENCES = ["silent_drop", "evict_drop", "to_server", "evict_drop_inbound"]
+
+
+@pytest.mark.parametrize("silence", SILENCES)
 @pytest.mark.parametrize("name", ["reset", "evict_reset_both"])
 def test_a_reset_breaks_a_silence(
-    link: Link, connect: Connector, server4: RawServer, name: str
+    link: Link, connect: Connector, server4: RawServer, silence: str, name: str
 ) -> None:
     """Over the API; a link's own methods refuse it, because a dead line tells nothing."""
     pair = connect(link, server4)
-    add(link, "silent_drop", name)
+    add(link, silence, name)
     assert [see(sock).what for sock in pair.ends] == ["ECONNRESET"] * 2
 
 
@@ -166,6 +216,36 @@ def test_a_fin_arrives_when_the_silence_is_lifted(
     assert all(is_quiet(sock) for sock in pair.ends)
     lift(link, "silent_drop")
     assert [see(sock).what for sock in pair.ends] == ["EOF"] * 2
+
+
+@pytest.mark.parametrize(("lost", "end"), [("to_server", 1), ("evict_drop_inbound", 0)])
+def test_a_fin_is_lost_in_one_direction_and_arrives_in_the_other(
+    link: Link, connect: Connector, server4: RawServer, lost: str, end: int
+) -> None:
+    pair = connect(link, server4)
+    add(link, lost, "hang_up")
+    assert see(pair.ends[1 - end]).what == "EOF"
+    assert is_quiet(pair.ends[end])
+    lift(link, lost)
+    assert see(pair.ends[end]).what == "EOF"
+
+
+@pytest.mark.parametrize("held", ["stall", "silent_drop", "stop_reading"])
+def test_a_close_is_lost_whatever_held_it_up(
+    link: Link, connect: Connector, server4: RawServer, held: str
+) -> None:
+    """And what the client had sent before it is not."""
+    pair = connect(link, server4)
+    add(link, "lose_close", held)
+    pair.client.sendall(b"the last words")
+    pair.client.close()
+    assert is_quiet(pair.server)
+    lift(link, held)
+    assert receive(pair.server, 14) == b"the last words"
+    link.wait_for("fault_hit", since=link.wait_for("toxic_removed"))
+    assert link.closed_connections[0].ending is not None
+    assert link.closed_connections[0].ending.by == "client"
+    assert is_quiet(pair.server)
 
 
 def test_an_evicted_connection_is_over_for_later_faults(

@@ -23,7 +23,7 @@ from tests.contract.peers import (
     with_keepalive,
 )
 
-THEN = ("reset", "drop", "reset_both", "fin")
+THEN = ("reset", "drop", "drop_inbound", "reset_both", "fin")
 
 
 @pytest.fixture

@@ -57,7 +57,13 @@ HEARD = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, row in FAULTS.items() if not row.listener])
+# Who sends into the void: the other direction may be whole.
+UNHEARD = {"evict_drop_inbound": 1}
+# Those that act by themselves. A box in the way is the link's.
+OWN = [name for name, row in FAULTS.items() if not (row.listener or row.per_flow or row.standing)]
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_a_fault_of_one_connection_is_nobody_elses(
     link: Link,
     pairs: list[Pair],
@@ -70,11 +76,41 @@ def test_a_fault_of_one_connection_is_nobody_elses(
     if name in HEARD:
         assert what(watch(side_by_side, pairs[1])) == [HEARD[name]] * 2
     else:
-        pairs[1].client.sendall(b"is anybody there?")
+        sender = UNHEARD.get(name, 0)
+        pairs[1].ends[sender].sendall(b"is anybody there?")
     for pair in (pairs[0], pairs[2], connect(link, server4)):
         pair.exchange()
     if name not in HEARD:
-        assert is_quiet(pairs[1].server)
+        assert is_quiet(pairs[1].ends[1 - sender])
+
+
+def test_a_close_is_lost_on_one_connection_only(link: Link, pairs: list[Pair]) -> None:
+    fault = link.connections[1].lose_close(after_bytes=4)
+    assert fault.scheduled
+    pairs[1].client.sendall(b"quit")
+    assert receive(pairs[1].server, 4) == b"quit"
+    link.wait_for("fault_active")
+    for pair in pairs:
+        pair.client.close()
+    assert [see(pairs[number].server).what for number in (0, 2)] == ["EOF"] * 2
+    fault.wait_until_hit()
+    assert [hit["connection"] for hit in fault.hits] == [2]
+    assert is_quiet(pairs[1].server)
+
+
+@pytest.mark.parametrize(("direction", "lost"), [("to_server", 0), ("to_client", 1)])
+def test_one_direction_of_one_connection(
+    link: Link, pairs: list[Pair], connect: Connector, server4: RawServer, direction: str, lost: int
+) -> None:
+    with link.connections[1].silent_drop(direction=direction):
+        unheard, heard = pairs[1].ends[lost], pairs[1].ends[1 - lost]
+        unheard.sendall(b"vanishes")
+        heard.sendall(b"arrives")
+        assert receive(unheard, 7) == b"arrives"
+        for pair in (pairs[0], pairs[2], connect(link, server4)):
+            pair.exchange()
+        assert is_quiet(heard)
+    assert receive(heard, 8) == b"vanishes"
 
 
 def test_a_silent_drop_of_one_connection_is_noticed_by_its_ends_only(

@@ -89,7 +89,7 @@ def test_a_name_that_is_in_use_is_refused(server: Toxiproxy, name: str) -> None:
         ("timeout", {"timeout": 50}),
         ("latency", {"latency": 10, "jitter": 5}),
         ("reset_peer", {"timeout": 60_000}),
-        ("silent_drop", {"when_idle": 60_000, "after": 0}),
+        ("silent_drop", {"when_idle": 60_000, "after": 0, "direction": "to_client"}),
         ("reset", {"when_idle": 0, "after": 60_000, "side": "client"}),
         ("hang_up", {"when_idle": 0, "after": 60_000, "side": "both"}),
         ("stall", {"when_idle": 0, "after": 0}),

@@ -50,15 +50,25 @@ def observation(
     rescued: float | None = None,
     window: Window = WINDOW,
     opened: bool = True,
+    then: str = "drop",
+    counts: str = "segments",
 ) -> Observation:
     """An observation whose times are relative to the hit.
 
     :param events: time, kind and fields.
     :param fault: what hit; ``None`` when nothing did.
+    :param then: what a middlebox did, if that was the fault, and what it counts.
     """
     rows = [OPENED] if opened else []
     if fault is not None:
-        hit = {"connection": 1, "type": fault, "toxic": f"{fault}-1", "idle_for": 0.0}
+        hit: dict[str, Any] = {
+            "connection": 1,
+            "type": fault,
+            "toxic": f"{fault}-1",
+            "idle_for": 0.0,
+        }
+        if fault == "middlebox":
+            hit.update(then=then, counts=counts)
         rows.append((0.0, "fault_hit", hit))
     rows = sorted([*rows, *events], key=lambda row: row[0])
     log = tuple(
@@ -68,7 +78,7 @@ def observation(
     hits = [event for event in log if event.kind == "fault_hit"]
     return Observation(
         events=log,
-        hit=hits[0] if hits else None,
+        hit=hits[0] if hits and fault is not None else None,
         noticed_at=None if noticed is None else HIT_AT + noticed,
         error=error,
         expected_error=expected_error,

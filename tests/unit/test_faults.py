@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_tcpresilience import Event, Fault, Link, UsageError
+from pytest_tcpresilience import Event, Fault, Link, Middlebox, UsageError
 from pytest_tcpresilience.control import Engine
-from pytest_tcpresilience.faults import FAULTS, ONCE, check_compatible, meeting
+from pytest_tcpresilience.faults import EVICTIONS, FAULTS, ONCE, check_compatible, meeting
 from pytest_tcpresilience.settings import Settings
+from pytest_tcpresilience.tcp.middleboxes import EVICTION_MODES
 from pytest_tcpresilience.upstream import Upstream
 
 
@@ -46,7 +47,9 @@ def link(engine: RecordingEngine) -> Link:
     return Link(cast(Engine, engine), "link-1", Upstream("localhost", 80), Settings(), "127.0.0.1")
 
 
-SCHEDULED = [name for name, row in FAULTS.items() if not row.after_is_its_own]
+HAPROXY = Middlebox.HAPROXY
+HAPROXY_MS = round(HAPROXY.idle_timeout * 1000)
+SCHEDULED = [name for name, row in FAULTS.items() if not (row.after_is_its_own or row.standing)]
 
 
 def start_by_name(link: Link, name: str, **schedule: float) -> Fault:
@@ -88,11 +91,13 @@ def test_faults_that_go_together(name: str) -> None:
 
 def test_nothing_can_be_told_on_a_silent_link() -> None:
     """Where no segment passes, neither RST nor FIN nor an ACK can."""
-    silent = {"silent_drop", "evict_drop"}
+    silent = {"silent_drop", "evict_drop", "evict_drop_inbound"}
     deaf = [name for name, row in FAULTS.items() if not silent <= set(row.excludes)]
-    # A flow that was evicted says nothing about those who connect.
-    assert deaf == [name for name, row in FAULTS.items() if row.listener]
-    assert all("silent_drop" in FAULTS[name].excludes for name in deaf)
+    # A flow that was evicted says nothing about those who connect, and what waits for a
+    # connection's own time can wait for that of a silent one.
+    assert deaf == [name for name, row in FAULTS.items() if row.listener or row.per_flow]
+    listeners = [name for name, row in FAULTS.items() if row.listener]
+    assert all("silent_drop" in FAULTS[name].excludes for name in listeners)
 
 
 Start = Callable[[Link], Fault]
@@ -103,9 +108,58 @@ Start = Callable[[Link], Fault]
     [
         pytest.param(
             lambda link: link.silent_drop(),
-            {"type": "silent_drop", "attributes": {"when_idle": 0, "after": 0}},
+            {
+                "type": "silent_drop",
+                "attributes": {"when_idle": 0, "after": 0, "direction": "both"},
+            },
             False,
             id="now",
+        ),
+        *(
+            pytest.param(
+                lambda link, direction=direction: link.silent_drop(direction=direction, after=1),
+                {
+                    "type": "silent_drop",
+                    "attributes": {"when_idle": 0, "after": 1000, "direction": direction},
+                },
+                True,
+                id=direction,
+            )
+            for direction in ("to_server", "to_client")
+        ),
+        *(
+            pytest.param(
+                lambda link, side=side: link.stop_reading(side=side),
+                {"type": "stop_reading", "attributes": {"when_idle": 0, "after": 0, "side": side}},
+                False,
+                id=f"stop-reading-{side}",
+            )
+            for side in ("client", "server", "both")
+        ),
+        # Armed by nature: that it never hit is an error, as of a scheduled one.
+        pytest.param(
+            lambda link: link.lose_close(),
+            {"type": "lose_close", "attributes": {"when_idle": 0, "after": 0}},
+            True,
+            id="lose-close",
+        ),
+        pytest.param(
+            lambda link: link.put_behind(Middlebox(1.5, then="fin")),
+            {
+                "type": "middlebox",
+                "attributes": {"idle_timeout": 1500, "then": "fin", "counts": "segments"},
+            },
+            False,
+            id="middlebox",
+        ),
+        pytest.param(
+            lambda link: link.put_behind(Middlebox.HAPROXY),
+            {
+                "type": "middlebox",
+                "attributes": {"idle_timeout": HAPROXY_MS, "then": HAPROXY.then, "counts": "bytes"},
+            },
+            False,
+            id="middlebox-that-is-a-proxy",
         ),
         pytest.param(
             lambda link: link.stall(when_idle=1.5),
@@ -156,7 +210,7 @@ Start = Callable[[Link], Fault]
                 True,
                 id=f"evict-{then}",
             )
-            for then in ("reset", "drop", "reset_both", "fin")
+            for then in EVICTION_MODES
         ),
     ],
 )
@@ -197,12 +251,45 @@ def test_a_side_is_one_of_its_choices(
     assert engine.toxics == []
 
 
+@pytest.mark.parametrize("direction", ["", "upstream", None, ["both"]])
+def test_a_direction_is_one_of_its_choices(
+    link: Link, engine: RecordingEngine, direction: Any
+) -> None:
+    with pytest.raises(UsageError, match="none of the choices") as caught:
+        link.silent_drop(direction=direction)
+    assert caught.value.expected == 'direction= one of "both", "to_server", "to_client"'
+    assert engine.toxics == []
+
+
+@pytest.mark.parametrize("side", ["", "upstream", None])
+def test_who_is_not_read_is_one_of_its_choices(
+    link: Link, engine: RecordingEngine, side: Any
+) -> None:
+    with pytest.raises(UsageError, match="none of the choices") as caught:
+        link.stop_reading(side=side)
+    assert caught.value.expected == 'side= one of "client", "server", "both"'
+    assert engine.toxics == []
+
+
+@pytest.mark.parametrize("box", [2.0, None, "AWS"])
+def test_a_middlebox_is_one(link: Link, engine: RecordingEngine, box: Any) -> None:
+    with pytest.raises(UsageError, match="needs a Middlebox") as caught:
+        link.put_behind(box)
+    assert type(box).__name__ in caught.value.happened
+    assert engine.toxics == []
+
+
+def test_the_modes_of_eviction_are_those_of_a_middlebox() -> None:
+    assert tuple(EVICTIONS) == EVICTION_MODES
+
+
 @pytest.mark.parametrize("then", ["", "RST", None, ["reset"]])
 def test_evict_wants_one_of_its_choices(link: Link, engine: RecordingEngine, then: Any) -> None:
     with pytest.raises(UsageError, match="none of the choices") as caught:
         link.evict(then=then)
     assert f"then={then!r}" in caught.value.summary
-    assert caught.value.expected == 'then= one of "reset", "drop", "reset_both", "fin"'
+    known = ", ".join(f'"{mode}"' for mode in EVICTION_MODES)
+    assert caught.value.expected == f"then= one of {known}"
     assert engine.toxics == []
 
 
@@ -246,8 +333,9 @@ def test_what_has_acted_once_cannot_be_lifted(link: Link, engine: RecordingEngin
     with pytest.raises(UsageError, match="the reset cannot be lifted") as caught:
         fault.lift()
     assert caught.value.expected == (
-        'a fault that lasts: silent_drop, evict(then="drop"), refuse_connections, '
-        "ignore_connections, stall, time_out"
+        'a fault that lasts: silent_drop, evict(then="drop"), evict(then="drop_inbound"), '
+        "refuse_connections, ignore_connections, stall, time_out, stop_reading, lose_close, "
+        "put_behind(Middlebox(idle_timeout=…, then=…))"
     )
 
 
@@ -257,16 +345,24 @@ def test_a_scheduled_fault_that_never_hit_fails_the_test(link: Link) -> None:
         link.close()
 
 
+def test_a_close_that_was_never_lost_fails_the_test(link: Link) -> None:
+    link.lose_close()
+    with pytest.raises(UsageError, match="the armed lose_close never hit") as caught:
+        link.close()
+    assert "no client closed its connection" in caught.value.happened
+
+
 @pytest.mark.parametrize(
     ("start", "test_failed"),
     [
         pytest.param(lambda link: link.stall(when_idle=60), True, id="the-test-failed-anyway"),
         pytest.param(lambda link: link.stall(), False, id="not-scheduled"),
+        pytest.param(lambda link: link.put_behind(Middlebox(60)), False, id="never-forgotten"),
         pytest.param(lambda link: link.stall(when_idle=60).lift(), False, id="called-off"),
     ],
 )
 def test_a_link_that_ends_without_news(
-    link: Link, engine: RecordingEngine, start: Callable[[Link], None], test_failed: bool
+    link: Link, engine: RecordingEngine, start: Callable[[Link], object], test_failed: bool
 ) -> None:
     start(link)
     link.close(test_failed=test_failed)
@@ -350,7 +446,7 @@ def test_a_fault_is_in_force_for_as_long_as_its_connection_is_open(
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "7"])
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [name for name, row in FAULTS.items() if not row.standing])
 def test_a_bad_number_of_bytes(link: Link, engine: RecordingEngine, name: str, value: Any) -> None:
     arguments = {"after": 1} if FAULTS[name].after_is_its_own else {}
     with pytest.raises(UsageError, match=f"after_bytes={value!r} is no number of bytes") as caught:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_tcpresilience.kernel import capabilities, cuts, processes, sockdiag
+from pytest_tcpresilience.kernel import capabilities, cuts, oneway, processes, sockdiag
 from pytest_tcpresilience.kernel.capabilities import Capabilities, Pair, loopback_pair
 from pytest_tcpresilience.kernel.sockdiag import SockDiag, SocketState
 
@@ -444,7 +444,15 @@ def test_the_probe_leaves_nothing_behind() -> None:
 def test_what_this_machine_can_do() -> None:
     """Every recipe rests on interfaces that each supported kernel has."""
     found = probe()
-    assert found.missing.keys() <= {"silence", "heal", "silence_listener", "evict", "witness"}
+    assert found.missing.keys() <= {
+        "silence",
+        "heal",
+        "silence_listener",
+        "evict",
+        "witness",
+        "deafen",
+        "mute",
+    }
     assert found == probe()
 
 
@@ -473,6 +481,8 @@ def _nothing(*_: object) -> None:
         ("heal", cuts, "heal"),
         ("silence_listener", cuts, "silence_listener"),
         ("evict", cuts, "evict"),
+        ("deafen", oneway, "deafen"),
+        ("mute", oneway, "mute"),
         ("reset", cuts, "reset"),
         ("finish", cuts, "finish"),
         ("witness", SockDiag, "lookup"),

@@ -14,7 +14,7 @@ import pytest
 import pytest_tcpresilience
 from pytest_tcpresilience import Connection, Link
 from pytest_tcpresilience.engine import strikes, toxics
-from pytest_tcpresilience.faults import FAULTS, SIDES
+from pytest_tcpresilience.faults import DIRECTIONS, FAULTS, READERS, SIDES
 from pytest_tcpresilience.kernel import capabilities
 
 PACKAGE = "pytest_tcpresilience"
@@ -99,7 +99,9 @@ def test_what_can_happen_to_a_connection_is_a_method_of_one() -> None:
     """The same function, so that neither its parameters nor its documentation can differ."""
     for row in FAULTS.values():
         of_connection = getattr(Connection, row.method, None)
-        assert of_connection is (None if row.listener else getattr(Link, row.method))
+        assert of_connection is (
+            None if row.listener or row.standing else getattr(Link, row.method)
+        )
     for name, kind in toxics.TYPES.items():
         if not kind.below:
             assert getattr(Connection, name) is getattr(Link, name)
@@ -109,6 +111,9 @@ def test_what_can_happen_to_a_connection_is_a_method_of_one() -> None:
 def test_each_fault_can_be_scheduled(name: str) -> None:
     row = FAULTS[name]
     parameters = METHODS[row.method].parameters
+    if row.standing:
+        assert parameters.keys() == {"self", *row.takes}
+        return
     assert parameters.keys() == {"self", "when_idle", "after", "after_bytes", *row.takes}
     required = parameters["after"].default is inspect.Parameter.empty
     assert required is row.after_is_its_own
@@ -124,13 +129,15 @@ def test_each_fault_is_a_toxic_below_the_byte_stream() -> None:
 def test_a_fault_and_its_toxic_agree(name: str) -> None:
     fault, kind = FAULTS[name], toxics.TYPES[name]
     assert fault.once is kind.once
-    linux = {"silence", "evict", "silence_listener"}
     # How sockets share a port is each system's own affair.
-    assert fault.needs_linux is (bool(linux & set(kind.needs)) or fault.listener)
+    assert fault.needs_linux is (bool(set(kind.needs) - capabilities.PORTABLE) or fault.listener)
     assert fault.listener is kind.listener
     assert ("timeout" in kind.attributes) is fault.after_is_its_own
-    assert kind.choices.get("side", SIDES) == SIDES
-    assert ("side" in kind.choices) is ("side" in fault.takes)
+    assert kind.choices.get("side", SIDES) == (READERS if name == "stop_reading" else SIDES)
+    assert kind.choices.get("direction", DIRECTIONS) == DIRECTIONS
+    for word in ("side", "direction"):
+        assert (word in kind.choices) is (word in fault.takes)
+    assert fault.per_flow is kind.per_flow
     assert kind.summary
 
 
@@ -154,5 +161,7 @@ def test_each_stream_toxic_is_a_method_of_a_link_with_units() -> None:
 
 def test_what_a_toxic_needs_is_probed() -> None:
     needed = {need for kind in toxics.TYPES.values() for need in kind.needs}
+    also = [needs for kind in toxics.TYPES.values() for needs in kind.also_needs.values()]
+    needed.update(need for needs in also for need in needs)
     assert needed <= capabilities.RECIPES.keys()
     assert capabilities.INTERFACES.keys() == capabilities.RECIPES.keys()

@@ -57,7 +57,27 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
         {"connection": 0, "type": "refuse_connections", "idle_for": 0.0},
         "refuse_connections acts on whoever connects",
     ),
+    (
+        "fault_hit",
+        {"connection": 1, "type": "silent_drop", "idle_for": 1.5, "direction": "both"},
+        "connection 1: silent_drop hit, 1.50 s after the last byte",
+    ),
+    (
+        "fault_hit",
+        {"connection": 1, "type": "silent_drop", "idle_for": 1.5, "direction": "to_client"},
+        "connection 1: silent_drop (to_client) hit, 1.50 s after the last byte",
+    ),
+    (
+        "fault_hit",
+        {"connection": 1, "type": "middlebox", "idle_for": 1.5, "then": "fin"},
+        "connection 1: middlebox forgot the flow (fin), 1.50 s after the last byte",
+    ),
     ("fault_active", {"type": "stall", "connections": 0}, "stall acts on 0 connection(s)"),
+    (
+        "fault_active",
+        {"type": "lose_close", "connections": 0},
+        "lose_close waits for each connection's own moment",
+    ),
     (
         "client_socket",
         {**LOOK, "timer": "off"},

@@ -20,7 +20,35 @@ def test_the_least_that_makes_a_toxic(kind: str) -> None:
         f"{kind}_downstream", kind, "downstream", 1.0, TYPES[kind].attributes, words
     )
     assert toxic.kind is TYPES[kind]
-    assert set(toxic.attributes.values()) == {0}
+    assert set(toxic.attributes.values()) == ({350_000} if kind == "middlebox" else {0})
+
+
+def test_what_a_toxic_needs_depends_on_its_words() -> None:
+    def needs(kind: str, **words: str) -> set[str]:
+        return set(create({"type": kind, "attributes": words}).needs)
+
+    both = needs("silent_drop")
+    assert both == {"settle", "silence_listener", "silence", "heal"}
+    for direction in ("to_server", "to_client"):
+        one_way = needs("silent_drop", direction=direction)
+        assert one_way == {"settle", "silence_listener", "deafen", "mute"}
+    for then in TYPES["middlebox"].choices["then"]:
+        assert needs("middlebox", then=then) == {"count", *TYPES[f"evict_{then}"].needs}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"idle_timeout": 0}, "attribute idle_timeout must be at least 1"),
+        (
+            {"then": "rst"},
+            "attribute then must be one of drop, reset, drop_inbound, reset_both, fin",
+        ),
+    ],
+)
+def test_a_middlebox_that_is_none(attributes: dict[str, object], message: str) -> None:
+    with pytest.raises(ApiError, match=message):
+        create({"type": "middlebox", "attributes": attributes})
 
 
 def test_a_toxic_as_toxiproxy_writes_it() -> None:

@@ -15,7 +15,7 @@ from pytest_tcpresilience.evidence.verdict import (
     judge,
     mechanism,
 )
-from pytest_tcpresilience.faults import FAULTS, ONCE
+from pytest_tcpresilience.faults import FAULTS, NEWS_ONCE
 from tests.unit.sightings import (
     END,
     OTHER,
@@ -29,6 +29,9 @@ from tests.unit.sightings import (
 
 KEEPALIVE_END = look(3.0, "client_gone", unanswered=2)
 USER_TIMEOUT_END = look(2.0, "client_gone", timer="retransmit", unanswered=4)
+CLOSED_WINDOW_END = look(2.0, "client_gone", timer="persist")
+LOSE_CLOSE = (-0.5, "toxic_added", {"type": "lose_close", "toxic": "lose_close-1"})
+CLOSE_LOST = (0.5, "fault_hit", {"type": "lose_close", "toxic": "lose_close-1", "idle_for": 0.0})
 
 OUTCOMES: dict[str, tuple[Outcome, Observation]] = {
     "in-the-window": (Outcome.NOTICED, observation(noticed=3.1, error=TIMED_OUT)),
@@ -80,6 +83,11 @@ OUTCOMES: dict[str, tuple[Outcome, Observation]] = {
         Outcome.NOT_CONNECTED,
         observation(fault=None, opened=False, noticed=0.0, error=REFUSED),
     ),
+    "not-the-clients": (Outcome.NOT_THE_CLIENTS, observation(LOSE_CLOSE, fault=None)),
+    "not-the-clients-and-lost": (
+        Outcome.NOT_THE_CLIENTS,
+        observation(LOSE_CLOSE, CLOSE_LOST, fault=None, rescued=4.0, noticed=4.1, error=RESET),
+    ),
     "never-hit": (Outcome.NEVER_HIT, observation(fault=None)),
     "never-hit-and-rescued": (
         Outcome.NEVER_HIT,
@@ -101,10 +109,26 @@ def test_every_outcome_is_reached() -> None:
 def test_only_what_the_kernel_is_told_may_be_noticed_at_once(fault: str) -> None:
     seen = observation(fault=fault, noticed=0.01, error=RESET)
     told = fault in ("reset", "hang_up", "time_out", "refuse_connections") or (
-        fault.startswith("evict_") and fault != "evict_drop"
+        fault in ("evict_reset", "evict_reset_both", "evict_fin")
     )
     expected = Outcome.NOTICED if told else Outcome.TOO_EARLY
     assert judge(seen) is expected
+
+
+@pytest.mark.parametrize(
+    ("then", "outcome"),
+    [
+        ("reset", Outcome.NOTICED),
+        ("drop", Outcome.TOO_EARLY),
+        ("drop_inbound", Outcome.TOO_EARLY),
+        ("reset_both", Outcome.NOTICED),
+        ("fin", Outcome.NOTICED),
+    ],
+)
+def test_what_a_middlebox_does_is_an_eviction(then: str, outcome: Outcome) -> None:
+    seen = observation(fault="middlebox", then=then, noticed=0.01, error=RESET)
+    assert seen.effect == f"evict_{then}"
+    assert judge(seen) is outcome
 
 
 def test_seconds_allow_noticing_at_once() -> None:
@@ -163,6 +187,23 @@ MECHANISMS: dict[str, tuple[Mechanism, Observation]] = {
         )
         for fault in ("evict_reset", "evict_reset_both")
     },
+    "reset-by-a-middlebox": (
+        Mechanism.RESET,
+        observation(noticed=0.1, error=OTHER, fault="middlebox", then="reset_both"),
+    ),
+    "fin-by-a-middlebox": (
+        Mechanism.FIN,
+        observation(noticed=0.1, fault="middlebox", then="fin"),
+    ),
+    "user-timeout-at-a-closed-window": (
+        Mechanism.USER_TIMEOUT,
+        observation(CLOSED_WINDOW_END, noticed=2.0, error=TIMED_OUT, fault="stop_reading"),
+    ),
+    # Its socket would vanish in the same way.
+    "closed-by-itself-at-a-closed-window": (
+        Mechanism.APPLICATION,
+        observation(CLOSED_WINDOW_END, noticed=2.0, error=OTHER, fault="stop_reading"),
+    ),
     "fin-by-eviction": (Mechanism.FIN, observation(noticed=0.1, fault="evict_fin")),
     "keepalive-of-a-dropped-flow": (
         Mechanism.KEEPALIVE,
@@ -240,6 +281,9 @@ DROP = _event(1, "fault_hit", "silent_drop-1")
 LIFTED = _event(2, "toxic_removed", "silent_drop-1")
 RESET_HIT = _event(3, "fault_hit", "reset-2")
 LATER = _event(5, "fault_hit", "silent_drop-3")
+FORGOTTEN = _event(6, "fault_hit", "middlebox-4")
+AGAIN = _event(7, "fault_hit", "middlebox-4")
+LOST = _event(4, "fault_hit", "lose_close-5")
 
 
 @pytest.mark.parametrize(
@@ -258,9 +302,14 @@ LATER = _event(5, "fault_hit", "silent_drop-3")
         pytest.param((RESET_HIT,), 3, 3, None, id="once-and-judged"),
         pytest.param((RESET_HIT, LATER), 3, 3, LATER, id="once-judged-then-another"),
         pytest.param((DROP, RESET_HIT), 0, 0, DROP, id="the-first"),
+        pytest.param((FORGOTTEN,), 0, 6, FORGOTTEN, id="forgotten-before-the-block"),
+        pytest.param((FORGOTTEN,), 6, 6, None, id="forgotten-and-judged"),
+        pytest.param((FORGOTTEN, AGAIN), 6, 6, AGAIN, id="another-flow-is-forgotten"),
+        pytest.param((LOST,), 0, 0, None, id="nothing-to-notice"),
+        pytest.param((LOST, LATER), 0, 0, LATER, id="nothing-to-notice-and-then-something"),
     ],
 )
 def test_the_hit_that_a_block_could_notice(
     events: tuple[Event, ...], judged: int, begun: int, hit: Event | None
 ) -> None:
-    assert find_hit(events, judged=judged, begun=begun, once=ONCE) is hit
+    assert find_hit(events, judged=judged, begun=begun, once=NEWS_ONCE) is hit

@@ -102,6 +102,29 @@ TEMPLATES: dict[str, tuple[Outcome, Observation, str, str, str, str]] = {
         "stall was armed and never hit",
         "when_idle= counts from the last byte",
     ),
+    "never-forgotten": (
+        Outcome.NEVER_HIT,
+        observation(
+            (-0.5, "toxic_added", {"type": "middlebox", "toxic": "middlebox-1"}),
+            (-0.4, "fault_active", {"type": "middlebox", "toxic": "middlebox-1", "connections": 0}),
+            fault=None,
+        ),
+        "test",
+        "no fault hit while the block ran",
+        "the middlebox did not forget a flow: each carried segments in time",
+        "keepalive probes count as traffic",
+    ),
+    "not-the-clients": (
+        Outcome.NOT_THE_CLIENTS,
+        observation(
+            (-0.5, "toxic_added", {"type": "lose_close", "toxic": "lose_close-1"}), fault=None
+        ),
+        "test",
+        "there is nothing in a lose_close that a client could notice",
+        "lose_close tells the server nothing of the client's close; to the client it is an "
+        "ordinary one",
+        "its keepalive finds the half-open connection",
+    ),
     "never-hit-empty": (
         Outcome.NEVER_HIT,
         observation(ARMED, ACTED, fault=None),
@@ -226,6 +249,55 @@ DIAGNOSES: dict[str, tuple[str, Observation, str, str]] = {
         observation(REOPENED, rescued=4.0),
         "the client opened a new connection 0.75 s after the fault and said nothing",
         "use recovers(link, within=...)",
+    ),
+    "window-closed": (
+        "zero_window",
+        observation(look(0.1, "client_socket", timer="persist"), fault="stop_reading"),
+        "the peer's window was 0, and 0 bytes were waiting to be sent: its kernel answers every "
+        "window probe, so neither keepalive nor retransmission ever gives up",
+        "a write timeout",
+    ),
+    "window-open": (
+        "nothing_to_wait_for",
+        observation(look(0.1, "client_socket"), fault="stop_reading", rescued=4.0),
+        "the peer did not read, and what the client wrote still fitted into the kernels' buffers",
+        "have the client write more",
+    ),
+    "window-unseen": (
+        "nothing_to_wait_for",
+        observation(fault="stop_reading"),
+        "the peer did not read, and what the client wrote still fitted into the kernels' buffers",
+        "have the client write more",
+    ),
+    "forgotten": (
+        "forgotten",
+        observation(look(0.0, "client_socket", expires=60.0), fault="middlebox", rescued=4.0),
+        "the middlebox forgot the flow, 0.00 s after its last byte",
+        "set TCP_KEEPIDLE below the box's idle timeout, so that probes keep the flow alive, or "
+        "raise the box's timeout",
+    ),
+    "forgotten-without-keepalive": (
+        "forgotten_keepalive_off",
+        observation(
+            look(0.0, "client_socket", timer="off"), fault="middlebox", then="reset", rescued=4.0
+        ),
+        "the middlebox forgot the flow, 0.00 s after its last byte, and SO_KEEPALIVE is off on "
+        "this socket: no probe kept it alive",
+        "with TCP_KEEPIDLE below the box's idle timeout",
+    ),
+    "forgotten-by-a-proxy": (
+        "forgotten_by_proxy",
+        observation(look(0.0, "client_socket"), fault="middlebox", counts="bytes", rescued=4.0),
+        "the middlebox forgot the flow, 0.00 s after its last byte; it is a proxy, which answers "
+        "keepalive probes itself and counts bytes only",
+        "send something more often than the box's idle timeout",
+    ),
+    "forgotten-and-told": (
+        "evicted_swallowed",
+        observation(look(1.02, "client_gone"), fault="middlebox", then="reset", rescued=4.0),
+        "the flow was evicted, and the client's next segment, 1.02 s after the fault, was "
+        "answered with RST; the application did not act on it",
+        "swallows ECONNRESET",
     ),
     "evicted-and-silent": (
         "evicted_keepalive_off",
