@@ -8,6 +8,7 @@ for what it cannot do as it was asked. What it serves is the engine's; ``advise`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import socket
@@ -106,10 +107,15 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
 def _announce(sock: socket.socket, api: Api) -> None:
     address = join_address(*endpoints.address_of(sock.getsockname()))
-    print(
-        f"{NAME} {__version__} serves Toxiproxy's API on http://{address} (seed {api.seed})",
-        flush=True,
-    )
+    try:
+        print(
+            f"{NAME} {__version__} serves Toxiproxy's API on http://{address} (seed {api.seed})",
+            flush=True,
+        )
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # else the interpreter tries again as it ends
+        raise _Refused(f"standard output: {error.strerror}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from pytest_tcpresilience.errors import HarnessError
 
@@ -112,7 +112,7 @@ class OwnProcess:
                 advice="run these tests on Linux; WSL2 will do",
             )
         self._kept_words: str | None = None
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read after the engine's end
+        self._words = self._keep_words()
         try:
             self._process = self._spawn(listener)
         except BaseException:
@@ -128,6 +128,18 @@ class OwnProcess:
         with contextlib.suppress(BrokenPipeError):  # it ended at once; the first call says so
             self._process.stdin.write(json.dumps(settings).encode() + b"\n")
             self._process.stdin.flush()
+
+    @staticmethod
+    def _keep_words() -> IO[bytes]:
+        try:
+            return tempfile.TemporaryFile()  # read after the engine's end
+        except OSError as error:
+            raise HarnessError(
+                "the engine cannot start: no temporary file",
+                expected="a place for what the engine writes to its standard error",
+                happened=str(error),
+                advice="free some disk space, or let TMPDIR name a directory that is writable",
+            ) from error
 
     def _spawn(self, listener: socket.socket) -> subprocess.Popen[bytes]:
         home = str(Path(__file__).resolve().parents[2])

@@ -23,6 +23,7 @@ from pytest_tcpresilience.engine.http import Request, Response
 from pytest_tcpresilience.engine.metrics import Sample
 from pytest_tcpresilience.engine.neighbour import Neighbour
 from pytest_tcpresilience.engine.proxy import Proxy
+from pytest_tcpresilience.engine.vigil import Vigil
 from pytest_tcpresilience.engine.watch import Terms, Watch
 
 # The version whose API this is; Toxiproxy's clients choose PATCH or POST by it.
@@ -64,6 +65,8 @@ class Api:
         self._metrics = proxy_metrics
         self._neighbour = neighbour
         self._proxies: dict[str, Proxy] = {}
+        self._vigil = Vigil()
+        nursery.start_soon(self._vigil.run)
         self._watches: dict[str, Watch] = {}
 
     @property
@@ -120,7 +123,7 @@ class Api:
 
     async def _create(self, wanted: WantedProxy) -> Proxy:
         seed = f"{self._seed}/{wanted.name}"
-        proxy = Proxy(wanted.name, wanted.listen, wanted.upstream, seed)
+        proxy = Proxy(wanted.name, wanted.listen, wanted.upstream, seed, self._vigil)
         self._proxies[wanted.name] = proxy
         await self._nursery.start(proxy.run)
         try:
@@ -171,6 +174,8 @@ class Api:
         upstream = bodies.text(body, "upstream", proxy.upstream) or proxy.upstream
         enabled = bodies.flag(body, "enabled", proxy.enabled)
         keep_port = bodies.flag(body, "keep_port", False)
+        # Both before anything changes: a mistake must not cost the proxy its connections.
+        endpoints.split_address(listen, "listen")
         endpoints.split_address(upstream, "upstream")
         if (listen, upstream) != (proxy.listen, proxy.upstream):
             proxy.disable()
@@ -316,7 +321,7 @@ def _match(pattern: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str] | 
 
 
 def _path(pattern: str) -> tuple[str, ...]:
-    return tuple(pattern.strip("/").split("/"))
+    return tuple(pattern.removeprefix("/").split("/"))
 
 
 ROUTES: tuple[tuple[str, tuple[str, ...], Route], ...] = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_tcpresilience.engine import endpoints, errors
+from pytest_tcpresilience.engine.fields import fields
 
 
 def parse(body: bytes) -> Any:
@@ -22,10 +23,7 @@ def parse(body: bytes) -> Any:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    document = parse(body)
-    if not isinstance(document, dict):
-        raise errors.bad_body("json: an object is wanted")
-    return document
+    return fields(parse(body))
 
 
 def text(body: Mapping[str, Any], name: str, default: str = "") -> str:
@@ -79,13 +77,14 @@ def parse_proxies(document: object) -> list[WantedProxy]:
 
     :raises ApiError: 400.
     """
+    if document is None:
+        return []
     if not isinstance(document, list):
         raise errors.bad_body("json: a list of proxies is wanted")
     wanted: list[WantedProxy] = []
     for number, body in enumerate(document, start=1):
-        if not isinstance(body, dict):
-            raise errors.bad_body(f"json: proxy {number} must be an object")
-        wanted.append(WantedProxy.from_json(body, f" at proxy {number}"))
+        given = fields(body, f"proxy {number} must be an object")
+        wanted.append(WantedProxy.from_json(given, f" at proxy {number}"))
     names = [each.name for each in wanted]
     for name in names:
         if names.count(name) > 1:

@@ -1,16 +1,12 @@
-"""One client, one upstream, and what faults do to the two sockets.
+"""One client and one upstream: their connection from accept to close.
 
-Owns both sockets from accept to close, and the rule that nothing crosses while the
-connection is held. It does not decide when a fault acts: its proxy does.
-
-A fault below the byte stream acts on both sockets, so that client and server each see
-it with their own kernel's timers, as with a real cable.
+Owns both sockets, how the connection ends, and who is told of it. What keeps its bytes is
+:mod:`.holding`'s, what keeps its segments :mod:`.cutter`'s. It does not decide when a fault
+acts: its proxy does.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from pytest_tcpresilience.engine import probes, record
-from pytest_tcpresilience.engine.legs import Leg, readable, settle
+from pytest_tcpresilience.engine import descriptors, probes, record
+from pytest_tcpresilience.engine.cutter import Cutter
+from pytest_tcpresilience.engine.holding import Held
+from pytest_tcpresilience.engine.legs import Leg, data_after_fin, upstream_leg
 from pytest_tcpresilience.engine.lost_close import LostClose
-from pytest_tcpresilience.engine.oneway import Direction, OneWay
+from pytest_tcpresilience.engine.mourning import Mourner
 from pytest_tcpresilience.engine.pump import Pump
-from pytest_tcpresilience.engine.record import Ending, Record
-from pytest_tcpresilience.kernel import counts, cuts
+from pytest_tcpresilience.engine.record import Ending, Hit, Record
+from pytest_tcpresilience.engine.timers import Timers
+from pytest_tcpresilience.kernel import cuts
 from pytest_tcpresilience.kernel.counts import Counts
 
 if TYPE_CHECKING:
@@ -35,20 +34,6 @@ if TYPE_CHECKING:
 
 # Who is at the beginning of each direction.
 SENDERS: dict[Stream, record.By] = {"upstream": "client", "downstream": "upstream"}
-
-
-@dataclass(frozen=True)
-class Hit:
-    """What a fault found when it took hold of a connection.
-
-    :param at: CLOCK_MONOTONIC, seconds.
-    :param idle_for: seconds since the last byte in either direction.
-    :param settled: whether all data was acknowledged on both sides.
-    """
-
-    at: float
-    idle_for: float
-    settled: bool
 
 
 @dataclass
@@ -61,10 +46,11 @@ class Counters:
 
 
 @dataclass
-class Connection:
+class Connection(Held):
     """A client's connection through a proxy.
 
     :param number: counts up from 1 within the proxy.
+    :param epoch: how often the proxy had been disabled before.
     """
 
     proxy: Proxy
@@ -72,6 +58,7 @@ class Connection:
     client: Leg
     client_address: tuple[str, int]
     local_address: tuple[str, int]
+    epoch: int = 0
     upstream: Leg | None = None
     opened_at: float = field(default_factory=time.monotonic)
     last_byte_at: float = field(default_factory=time.monotonic)
@@ -82,18 +69,14 @@ class Connection:
     looked: Counts | None = None
 
     def __post_init__(self) -> None:
+        super().__init__()
         self.seed = f"{self.proxy.seed}/{self.number}"
-        self._holds: set[str] = set()
-        self._release = trio.Event()
-        self._cuts: set[str] = set()
-        self.evicted = False
         self.was_given_up = False
-        self._one_way = OneWay()
-        # The directions of which nothing is read, each by the name of a fault.
-        self._unread: dict[str, tuple[Stream, ...]] = {}
+        self.cutter = Cutter(self)
         self.lost_close: LostClose = LostClose(self)
+        self.timers = Timers(self)
+        self._mourner = Mourner(self)
         self._draws: dict[str, float] = {}
-        self._timers: dict[str, trio.CancelScope] = {}
         self._pumps: dict[Stream, Pump] = {}
         self._scope = trio.CancelScope()
         self._pumping = trio.CancelScope()
@@ -102,6 +85,9 @@ class Connection:
         self._finished: list[Leg] = []
         self._one_sided = False
         self._aborted = False
+        self.dialled = trio.Event()
+        # One of those that were not told has gone.
+        self._lost = trio.Event()
 
     # --- life ----------------------------------------------------------------------------
 
@@ -112,38 +98,40 @@ class Connection:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     self.proxy.joined(self)
+                    self._mourner.watch(self.client)
                     with self._pumping:
                         await self.released()
                         if await self._dial():
                             await self._pump()
                     await self._linger()
-                    if self._one_sided:
-                        await trio.sleep_forever()
-                    self._end("fin", record.by_peer(self.record.finished_by or "client"))
+                    await self._outlast()
+                    self.conclude("fin", record.by_peer(self.record.finished_by or "client"))
                     nursery.cancel_scope.cancel()
         finally:
-            self._end("internal_error", record.for_reason("internal_error", "fin"))
-            self._close_sockets()
+            self.conclude("internal_error", record.for_reason("internal_error", "fin"))
+            self._mourner.forget()
+            for leg in self.legs():
+                self.cutter.close(leg)
             self.proxy.left(self)
 
     async def _dial(self) -> bool:
         try:
             sock = await self.proxy.dial()
         except OSError as error:
+            # A full table is the engine's trouble, and not the upstream's.
+            kind = "accept_failed" if error.errno in descriptors.FULL else "upstream_failed"
             reason = error.strerror or str(error)
-            self.proxy.events.add("upstream_failed", connection=self.number, error=reason)
-            self.reset("upstream_failed")
+            self.proxy.events.add(kind, connection=self.number, error=reason)
+            self.reset(kind)
             return False
         if self._aborted:  # while this was on its way back
             cuts.reset(sock)
             return False
-        self.upstream = Leg("upstream", sock, sock.getpeername()[0])
+        self.upstream = upstream_leg(sock)
+        self.dialled.set()
+        self._mourner.watch(self.upstream)
         self.record.connected_at = self.proxy.events.add("connected", connection=self.number)
-        if self._cuts:  # the fault took hold while the upstream was being dialled
-            cuts.silence(sock)
-        if self.evicted:
-            cuts.evict(sock)
-        self._one_way.join(self.upstream)
+        self.cutter.join(self.upstream)
         return True
 
     async def _pump(self) -> None:
@@ -166,19 +154,16 @@ class Connection:
                 nursery.start_soon(self._linger_on, leg)
 
     async def _linger_on(self, leg: Leg) -> None:
-        while True:
-            try:
-                await readable(leg)
-                data = leg.sock.recv(1)
-            except BlockingIOError:
-                continue
-            except (OSError, trio.ClosedResourceError):
-                return
-            if data:
-                self._reset_leg(leg)
-            return
+        if await data_after_fin(leg):
+            self.cutter.reset(leg)
 
-    def _end(self, reason: str, ending: Ending) -> None:
+    async def _outlast(self) -> None:
+        """While there is a side that was not told, it stays as it is."""
+        while self._one_sided and any(leg not in self._finished for leg in self.legs()):
+            await self._lost.wait()
+
+    def conclude(self, reason: str, ending: Ending) -> None:
+        """Record how it ended, unless that is known already."""
         if self.closed is not None:
             return
         probes.look(self)  # the last chance
@@ -195,27 +180,6 @@ class Connection:
             **ending.document(),
         )
 
-    def _reset_leg(self, leg: Leg) -> None:
-        if leg.sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(leg.sock)
-            self._one_way.let_speak(leg)
-            if self.evicted:
-                cuts.reset_evicted(leg.sock)
-            else:
-                cuts.reset(leg.sock, leg.peer)
-
-    def _close_sockets(self) -> None:
-        for leg in self.legs():
-            if leg.sock.fileno() < 0:
-                continue
-            if self.is_cut:
-                # Closed as it is, the socket would retry a FIN that nobody can read, or
-                # say nothing at all.
-                self._reset_leg(leg)
-            else:
-                trio.lowlevel.notify_closing(leg.sock)
-                leg.sock.close()
-
     def legs(self) -> Iterator[Leg]:
         """Both, or what is left of them."""
         for leg in (self.client, self.upstream):
@@ -223,25 +187,6 @@ class Connection:
                 yield leg
 
     # --- what pumps ask and tell ---------------------------------------------------------
-
-    @property
-    def held(self) -> bool:
-        """Whether nothing may cross at the moment."""
-        return bool(self._holds)
-
-    async def released(self) -> None:
-        """Wait until the connection is no longer held."""
-        while self._holds:
-            await self._release.wait()
-
-    def halted(self, stream: Stream) -> bool:
-        """Whether nothing of this direction may be read, or written, at the moment."""
-        return bool(self._holds) or any(stream in each for each in self._unread.values())
-
-    async def resumed(self, stream: Stream) -> None:
-        """Wait until this direction may go on."""
-        while self.halted(stream):
-            await self._release.wait()
 
     async def finish(self, stream: Stream, sink: Leg) -> None:
         """A stream has ended, and all of it has been passed on: pass its end on."""
@@ -308,11 +253,36 @@ class Connection:
 
         The other side is told in the same way. Toxiproxy turns a reset into FIN here.
         """
+        if not self.is_pumping:
+            return  # a fault has closed the socket in the meantime
         if leg is self.client and self.lost_close.armed:
             self.lost_close.take_reset(error)
             return
-        self._end("reset", record.by_peer(leg.side, error))
+        self.conclude("reset", record.by_peer(leg.side, error))
         self._abort()
+
+    # --- what is noticed without a pump ---------------------------------------------------
+
+    @property
+    def is_pumping(self) -> bool:
+        """Whether bytes cross, or will: it is not over for either side."""
+        return not self._pumping.cancel_called
+
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Work that ends with the connection at the latest; none when that is ending."""
+        nursery = self._nursery
+        assert nursery is not None
+        # A nursery whose tasks have ended takes no more, and raises in whoever asks.
+        if not (self._scope.cancel_called or nursery.cancel_scope.cancel_called):
+            nursery.start_soon(work)
+
+    def lost(self, leg: Leg, ending: Ending) -> None:
+        """A leg has failed that no pump reads any more; those told are lingered for."""
+        if leg not in self._finished:
+            self.conclude("reset", ending)
+            self.cutter.reset(leg)
+            self._lost.set()
+            self._lost = trio.Event()
 
     # --- what faults do ------------------------------------------------------------------
 
@@ -326,121 +296,18 @@ class Connection:
         for pump in self._pumps.values():
             pump.forget(name)
 
-    def hold(self, name: str) -> None:
-        """Let nothing cross; ``name`` is what :meth:`release` wants."""
-        self._holds.add(name)
-
-    def release(self, name: str) -> None:
-        self._holds.discard(name)
-        self._look_again()
-
-    def _look_again(self) -> None:
-        self._release.set()
-        self._release = trio.Event()
-
-    def stop_reading(self, name: str, streams: tuple[Stream, ...]) -> Hit:
-        """Leave what comes from one side, or from both, in the kernel's buffer.
-
-        What has been read already waits where it is, so that nothing crosses any more.
-        Once that is full the kernel closes the window, and the peer's writes have to wait.
-        The buffer is left as it is: to make it smaller than what the window promises has
-        the kernel drop data, and a peer whose data is lost sees no closed window.
-        """
-        self._unread[name] = streams
-        return self.hit()
-
-    def read_again(self, name: str) -> None:
-        """Undo :meth:`stop_reading`."""
-        self._unread.pop(name, None)
-        self._look_again()
-
     def hit(self, settled: bool = True) -> Hit:
         """What a fault that takes hold now has found."""
         now = time.monotonic()
         return Hit(at=now, idle_for=now - self.last_byte_at, settled=settled)
-
-    async def silence(self, name: str) -> Hit | None:
-        """Cut both sides. ``None`` when the connection ended before it could be cut."""
-        hit = await self._take_hold(name, lambda leg: cuts.silence(leg.sock))
-        if hit is not None:
-            self._cuts.add(name)
-        return hit
-
-    async def evict(self, name: str) -> Hit | None:
-        """Have both sides' next segments answered with RST. ``None`` as for a cut.
-
-        The connection is held for good: there is no way out for what would cross.
-        """
-        hit = await self._take_hold(name, lambda leg: cuts.evict(leg.sock))
-        if hit is not None:
-            self.evicted = True
-        return hit
-
-    async def lose(self, name: str, direction: Direction) -> Hit | None:
-        """Have all that is sent in one direction vanish. ``None`` as for a cut.
-
-        The connection is not held: the other direction goes on.
-        """
-        hit = await self._take_hold(name, lambda leg: self._one_way.lose(name, direction, [leg]))
-        self.release(name)
-        return hit
-
-    async def _take_hold(self, name: str, recipe: Callable[[Leg], None]) -> Hit | None:
-        self.hold(name)
-        settled = await settle(list(self.legs()))
-        try:
-            if self.closed is not None:  # while it settled
-                raise OSError(errno.ENOTCONN, self.closed)
-            probes.look(self)  # what comes from now on is not answered
-            for leg in self.legs():
-                recipe(leg)
-        except OSError as error:
-            if error.errno not in (errno.ENOTCONN, errno.EBADF, errno.EINVAL):
-                raise
-            self.release(name)
-            return None
-        return self.hit(settled)
-
-    def heal(self, name: str) -> None:
-        """Undo :meth:`silence`; what both sides had sent meanwhile arrives."""
-        self._cuts.discard(name)
-        if not self._cuts:
-            for leg in self.legs():
-                with contextlib.suppress(OSError):
-                    cuts.heal(leg.sock, leg.peer)
-        self.release(name)
-
-    def restore(self, name: str) -> None:
-        """Undo :meth:`lose`; what was not acknowledged meanwhile arrives."""
-        self._one_way.restore(name, self.legs())
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether a fault keeps segments of this connection from arriving."""
-        return bool(self._cuts) or self.evicted or bool(self._one_way)
-
-    def segments(self) -> int:
-        """How many segments both peers have sent, keepalive probes included."""
-        return sum(counts.segments_in(leg.sock) for leg in self.legs())
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether all that was sent is acknowledged, on both sides."""
-        try:
-            return not any(cuts.unacknowledged(leg.sock) for leg in self.legs())
-        except OSError:
-            return False  # gone in the meantime
 
     def part(self, name: str, ending: Ending) -> None:
         """Close towards the client, and leave the server with a silent connection.
 
         :param name: of the fault.
         """
-        if self.upstream is not None:
-            with contextlib.suppress(OSError):  # gone in the same moment
-                cuts.silence(self.upstream.sock)
-        self._cuts.add(name)
-        self._end(ending.how, ending)
+        self.cutter.strand(name, self.upstream)
+        self.conclude(ending.how, ending)
         trio.lowlevel.notify_closing(self.client.sock)
         self.client.sock.close()
         self._one_sided = True
@@ -454,14 +321,10 @@ class Connection:
             cuts.reset(self.upstream.sock)
         self._scope.cancel()
 
-    def stall(self, name: str) -> Hit:
-        self.hold(name)
-        return self.hit()
-
     def _abort(self) -> None:
         self._aborted = True
         for leg in self.legs():
-            self._reset_leg(leg)
+            self.cutter.reset(leg)
         self._scope.cancel()
 
     def reset(self, how: str, side: str = "both") -> Hit:
@@ -472,11 +335,11 @@ class Connection:
         hit = self.hit()
         ending = record.for_reason(how, "reset")
         if side == "both":
-            self._end(how, ending)
+            self.conclude(how, ending)
             self._abort()
             return hit
         for leg in self._told(ending, side):
-            self._reset_leg(leg)
+            self.cutter.reset(leg)
         self._pumping.cancel()
         return hit
 
@@ -495,7 +358,7 @@ class Connection:
     def _told(self, ending: Ending, side: str) -> list[Leg]:
         """The legs of a side. The connection is over for a client that is told."""
         if side != "server":
-            self._end(ending.reason, ending)
+            self.conclude(ending.reason, ending)
         self._one_sided = side != "both"
         return [
             leg
@@ -505,34 +368,8 @@ class Connection:
 
     def end(self) -> None:
         """The proxy goes: close as an application does, or RST under a cut."""
-        self._end("proxy_ended", record.for_reason("proxy_ended", "fin"))
+        self.conclude("proxy_ended", record.for_reason("proxy_ended", "fin"))
         self._scope.cancel()
-
-    def after(self, name: str, delay_s: float, action: Any) -> None:
-        """Call ``action()`` in ``delay_s`` seconds, unless :meth:`disarm` comes first."""
-
-        async def timer() -> None:
-            await trio.sleep(delay_s)
-            action()
-
-        self.beside(name, timer)
-
-    def beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run ``work()`` until it ends, the connection ends, or :meth:`disarm` comes."""
-        if self._nursery is None or self.closed:
-            return
-        scope = self._timers[name] = trio.CancelScope()
-
-        async def scoped() -> None:
-            with scope:
-                await work()
-
-        self._nursery.start_soon(scoped)
-
-    def disarm(self, name: str) -> None:
-        scope = self._timers.pop(name, None)
-        if scope is not None:
-            scope.cancel()
 
     # --- what the API shows --------------------------------------------------------------
 
@@ -555,6 +392,6 @@ class Connection:
             "bytes_downstream": self.counters.downstream,
             "pending_upstream": self._pending("upstream", self.upstream),
             "pending_downstream": self._pending("downstream", self.client),
-            "cut": self.is_cut,
+            "cut": bool(self.cutter),
             **self.record.document(),
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from pytest_tcpresilience.engine import descriptors
 from pytest_tcpresilience.engine.errors import ApiError
 
 BACKLOG = 4096
@@ -55,7 +56,8 @@ async def listen(address: str) -> socket.socket:
         )
     except OSError as error:
         reason = error.strerror or error
-        raise ApiError(f"listen tcp {address}: {reason}", 400) from error
+        status = 503 if error.errno in descriptors.FULL else 400
+        raise ApiError(f"listen tcp {address}: {reason}", status) from error
     except UnicodeError as error:  # a host that no encoding of names can carry
         raise ApiError(f"listen tcp {address!r}: {error}", 400) from error
     listener.setblocking(False)

@@ -10,10 +10,10 @@ abused.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import secrets
-import traceback
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,12 +22,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import h11
 import trio
 
+from pytest_tcpresilience.engine import descriptors
+from pytest_tcpresilience.engine.complaints import complain
+from pytest_tcpresilience.engine.descriptors import Reserve
 from pytest_tcpresilience.engine.errors import ApiError
 
 MAX_BODY_BYTES = 1024 * 1024
 # From the first byte of a request to its last.
 REQUEST_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 300.0
+# For a client that is still sending what nobody wants.
+FINISH_TIMEOUT_S = 2.0
 READ_SIZE = 64 * 1024
 
 
@@ -52,6 +57,10 @@ class Response:
     status: int
     body: bytes = b""
     content_type: str = "application/json"
+
+
+def _refusal(error: ApiError) -> Response:
+    return Response(error.status, error.body(), "text/plain; charset=utf-8")
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -114,19 +123,52 @@ class Server:
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            await trio.serve_listeners(self._converse, [listener], handler_nursery=nursery)
+        reserve = Reserve()
+        try:
+            async with listener, trio.open_nursery() as nursery:
+                while True:
+                    try:
+                        stream = await listener.accept()
+                    except OSError as error:
+                        if error.errno not in descriptors.FULL:
+                            continue  # that client has gone again
+                        if not reserve.give_up():
+                            await trio.sleep(descriptors.PAUSE_S)
+                        continue
+                    nursery.start_soon(self._converse, stream, reserve)
+        finally:
+            reserve.close()
 
-    async def _converse(self, stream: trio.SocketStream) -> None:
+    async def _converse(self, stream: trio.SocketStream, reserve: Reserve) -> None:
         connection = h11.Connection(h11.SERVER)
         async with stream:
-            try:
-                while await self._exchange(connection, stream):
-                    connection.start_next_cycle()
-            except (trio.BrokenResourceError, h11.RemoteProtocolError, trio.TooSlowError):
-                # The client went, spoke something else, or was too slow. It is told by
-                # the end of the connection.
-                return
+            # BrokenResourceError: the client went.
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self._exchange_all(connection, stream)
+                await self._let_finish(connection, stream)
+        reserve.take_back()
+
+    async def _exchange_all(self, connection: h11.Connection, stream: trio.SocketStream) -> None:
+        try:
+            while await self._exchange(connection, stream):
+                connection.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            problem = ApiError(f"malformed request: {error}", error.error_status_hint)
+        except trio.TooSlowError:
+            problem = ApiError(f"the request took more than {REQUEST_TIMEOUT_S:g} s", 408)
+        else:
+            return
+        if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            await self._write(connection, stream, _refusal(problem))
+
+    async def _let_finish(self, connection: h11.Connection, stream: trio.SocketStream) -> None:
+        """Closed with something unread, the answer could be lost to a reset."""
+        if connection.their_state in (h11.DONE, h11.CLOSED):
+            return
+        with trio.move_on_after(FINISH_TIMEOUT_S):
+            await stream.send_eof()
+            while await stream.receive_some(READ_SIZE):
+                pass
 
     async def _exchange(self, connection: h11.Connection, stream: trio.SocketStream) -> bool:
         """One request and its answer. Whether another one may follow."""
@@ -190,19 +232,18 @@ class Server:
                 raise ApiError(f"malformed request target: {error}", 400) from error
             request = Request(
                 method=head.method.decode(),
-                path=tuple(unquote(part) for part in target.path.strip("/").split("/")),
+                path=tuple(unquote(part) for part in target.path.removeprefix("/").split("/")),
                 query={name: values[-1] for name, values in parse_qs(target.query).items()},
                 body=body,
                 user=credentials(headers.get("authorization", ""))[0],
             )
             return await self._handler(request)
         except ApiError as error:
-            return Response(error.status, error.body(), "text/plain; charset=utf-8")
+            return _refusal(error)
         except Exception as error:
             # A mistake of ours costs one request, and not the engine.
-            traceback.print_exception(error)
-            mistake = ApiError(f"internal error: {error!r}", 500)
-            return Response(500, mistake.body(), "text/plain; charset=utf-8")
+            complain(error)
+            return _refusal(ApiError(f"internal error: {error!r}", 500))
 
     async def _write(
         self,

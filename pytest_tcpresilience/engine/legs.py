@@ -12,7 +12,7 @@ from typing import Literal
 
 import trio
 
-from pytest_tcpresilience.kernel import cuts
+from pytest_tcpresilience.kernel import counts, cuts
 
 # Linux holds an acknowledgement back for up to 48 ms on loopback (measured, n = 30);
 # after twice that, whatever is still unacknowledged is data in flight.
@@ -35,19 +35,24 @@ class Leg:
     peer: str
 
 
-def new_leg(sock: socket.socket) -> Leg:
+def client_leg(sock: socket.socket, peer: str) -> Leg:
     """The client's leg from an accepted socket.
 
-    :raises OSError: ENOTCONN when it has gone again; ``sock`` is closed then.
+    :param peer: as accept() named it. A client that has reset its connection while it
+        waited there can no longer be asked, but what it had sent can still be read.
     """
-    try:
-        peer = str(sock.getpeername()[0])
-    except OSError:
-        sock.close()
-        raise
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Leg("client", sock, peer)
+
+
+def upstream_leg(sock: socket.socket) -> Leg:
+    """The upstream's leg from a connected socket, which may have been reset since."""
+    try:
+        peer = str(sock.getpeername()[0])
+    except OSError:
+        peer = ""  # no cut can be put on it, so none will have to be removed
+    return Leg("upstream", sock, peer)
 
 
 async def readable(leg: Leg) -> None:
@@ -92,3 +97,28 @@ async def settle(legs: Iterable[Leg]) -> bool:
                 return False  # gone in the meantime
             await trio.sleep(SETTLE_POLL_S)
     return False
+
+
+def is_settled(legs: Iterable[Leg]) -> bool:
+    """Whether all peers have acknowledged what was sent."""
+    try:
+        return not any(cuts.unacknowledged(leg.sock) for leg in legs)
+    except OSError:
+        return False  # gone in the meantime
+
+
+def segments(legs: Iterable[Leg]) -> int:
+    """How many segments the peers have sent, keepalive probes included."""
+    return sum(counts.segments_in(leg.sock) for leg in legs)
+
+
+async def data_after_fin(leg: Leg) -> bool:
+    """Wait for what a peer sends after our FIN: data, or else its end."""
+    while True:
+        try:
+            await readable(leg)
+            return bool(leg.sock.recv(1))
+        except BlockingIOError:
+            continue
+        except (OSError, trio.ClosedResourceError):
+            return False

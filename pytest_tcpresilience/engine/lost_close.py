@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from pytest_tcpresilience.engine import record
-from pytest_tcpresilience.engine.legs import Leg
-from pytest_tcpresilience.engine.record import Ending
+from pytest_tcpresilience.engine.legs import Leg, is_settled
+from pytest_tcpresilience.engine.record import Ending, Hit
 from pytest_tcpresilience.kernel import cuts
 
 if TYPE_CHECKING:
-    from pytest_tcpresilience.engine.connection import Connection, Hit
+    from pytest_tcpresilience.engine.connection import Connection
 
 POLL_S = 0.005
 
@@ -80,7 +80,7 @@ class LostClose:
 
     def take_reset(self, error: OSError) -> None:
         """The client reset its connection, or the kernel gave it up."""
-        hit = self._connection.hit(settled=self._connection.is_settled)
+        hit = self._connection.hit(settled=is_settled(self._connection.legs()))
         self._take(record.by_peer("client", error), hit)
 
     def _take(self, ending: Ending, hit: Hit) -> None:

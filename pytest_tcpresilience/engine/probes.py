@@ -47,7 +47,7 @@ def look(connection: Connection) -> None:
         return
     seen = between(connection.looked, now)
     connection.looked = now
-    if seen and not connection.is_cut:  # the answers to some would not arrive
+    if seen and not connection.cutter:  # the answers to some would not arrive
         connection.record.probes += seen
         connection.proxy.events.add(
             "probe_seen",

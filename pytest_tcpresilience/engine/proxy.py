@@ -7,14 +7,10 @@ Owns when a fault acts and on which connections. How it takes hold of them is
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import socket
 import time
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 
 import trio
@@ -22,7 +18,6 @@ import trio
 from pytest_tcpresilience.engine import endpoints, probes, strikes, toxics
 from pytest_tcpresilience.engine.arming import Arming
 from pytest_tcpresilience.engine.connection import Connection
-from pytest_tcpresilience.engine.door import Door
 from pytest_tcpresilience.engine.errors import (
     ApiError,
     proxy_not_found,
@@ -31,14 +26,13 @@ from pytest_tcpresilience.engine.errors import (
 )
 from pytest_tcpresilience.engine.events import EventLog
 from pytest_tcpresilience.engine.farewell import Behind
-from pytest_tcpresilience.engine.legs import new_leg
 from pytest_tcpresilience.engine.metrics import Traffic
+from pytest_tcpresilience.engine.reception import Reception
 from pytest_tcpresilience.engine.strikes import Active
+from pytest_tcpresilience.engine.vigil import Vigil
 from pytest_tcpresilience.kernel import capabilities
 from pytest_tcpresilience.tcp.addresses import join_address
 
-# How long to leave the listener alone when no descriptor is free.
-OUT_OF_DESCRIPTORS_S = 0.050
 # Closed connections that are still listed; a proxy may serve for days.
 REMEMBERED = 1000
 
@@ -48,9 +42,10 @@ class Proxy:
 
     :param listen: where clients connect; without a host, and by default, on loopback.
     :param seed: of all that is random here.
+    :param vigil: tells of resets that nobody would read.
     """
 
-    def __init__(self, name: str, listen: str, upstream: str, seed: str) -> None:
+    def __init__(self, name: str, listen: str, upstream: str, seed: str, vigil: Vigil) -> None:
         self.name = name
         self.aim(listen, upstream)
         self.enabled = False
@@ -62,8 +57,9 @@ class Proxy:
         self.events = EventLog()
         self.arming = Arming(self)
         self.seed = seed
-        self._count = 0
-        self._door = Door(self._serve, self._drain)
+        self.vigil = vigil
+        self._reception = Reception(self)
+        self._door = self._reception.door
         self._nursery: trio.Nursery | None = None
         self._opened = trio.Event()
         # Held while a fault takes or loses hold, so that two control calls cannot
@@ -161,6 +157,8 @@ class Proxy:
             self.events.add("disabled")
         self.enabled = False
         self._was_disabled = True
+        # For those that have been accepted and have not joined yet.
+        self._reception.epoch += 1
         for connection in list(self.connections.values()):
             connection.end()
 
@@ -170,54 +168,9 @@ class Proxy:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    def _serve(self, listener: socket.socket) -> None:
-        self.start_soon(partial(self._accept, listener))
-
-    async def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(trio.ClosedResourceError):
-            while self._door.listener is listener:  # else it was closed as a client came
-                await trio.lowlevel.wait_readable(listener)
-                try:
-                    self._admit(listener)
-                except (BlockingIOError, ConnectionAbortedError):
-                    continue
-                except OSError as error:
-                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                        self.events.add("accept_failed", error=error.strerror)
-                        await trio.sleep(OUT_OF_DESCRIPTORS_S)
-
     def admit_waiting(self) -> None:
         """Take the clients that have connected and were not accepted yet."""
-        if self._door.listener is not None:
-            self._drain(self._door.listener)
-
-    def _drain(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self._admit(listener)
-
-    def _admit(self, listener: socket.socket) -> None:
-        """Take the next client that waits. BlockingIOError when there is none."""
-        sock, name = listener.accept()
-        leg = new_leg(sock)
-        self._count += 1
-        connection = Connection(
-            self,
-            self._count,
-            leg,
-            client_address=endpoints.address_of(name),
-            local_address=endpoints.address_of(sock.getsockname()),
-        )
-        self.start_soon(partial(self._carry, connection))
-
-    async def _carry(self, connection: Connection) -> None:
-        try:
-            await connection.run()
-        except Exception as error:
-            # A mistake of ours costs this connection, and not the engine with all the
-            # others. The test is told by the event, a reader by standard error.
-            traceback.print_exception(error)
-            self.events.add("internal_error", connection=connection.number, error=repr(error))
+        self._reception.admit_waiting()
 
     async def dial(self) -> socket.socket:
         """A connected socket to the upstream. OSError as :func:`.endpoints.dial`."""
@@ -243,6 +196,8 @@ class Proxy:
                     self._arm_timer(active.toxic, connection)
         self._opened.set()
         self._opened = trio.Event()
+        if connection.epoch != self._reception.epoch:  # disabled between accept and here
+            connection.end()
 
     def left(self, connection: Connection) -> None:
         del self.connections[connection.number]
@@ -319,7 +274,8 @@ class Proxy:
                 how = f"it was closed by the {ending['by']} ({ending['how']})"
                 break
         else:
-            how = f"{self._count} have been opened" if number > self._count else "it has ended"
+            opened = self._reception.count
+            how = f"{opened} have been opened" if number > opened else "it has ended"
         raise ApiError(f"connection {number} is not open: {how}", 400)
 
     def update_toxic(self, name: str, body: Mapping[str, Any]) -> Active:
@@ -332,7 +288,7 @@ class Proxy:
             raise ApiError("a toxic below the byte stream cannot be updated: remove it", 400)
         active.toxic = toxics.update(active.toxic, body)
         for connection in list(self.connections.values()):
-            connection.disarm(name)
+            connection.timers.disarm(name)
             self._arm_timer(active.toxic, connection)
         self.reshape()
         return active
@@ -370,9 +326,9 @@ class Proxy:
         if not connection.lucky(toxic):
             return
         if toxic.type == "timeout" and delay_s:
-            connection.after(toxic.name, delay_s, lambda: connection.hang_up("timeout"))
+            connection.timers.after(toxic.name, delay_s, lambda: connection.hang_up("timeout"))
         elif toxic.type == "reset_peer":
-            connection.after(toxic.name, delay_s, lambda: connection.reset("reset_peer"))
+            connection.timers.after(toxic.name, delay_s, lambda: connection.reset("reset_peer"))
 
     # --- faults below the byte stream ----------------------------------------------------
 
@@ -385,7 +341,7 @@ class Proxy:
             # First the listener, so that no connection slips in behind a cut.
             if not active.toxic.connection:  # one connection's fault is not the listener's
                 self._strike_listener(active.toxic)
-            connections = [each for each in self.targets(active.toxic) if not each.evicted]
+            connections = [each for each in self.targets(active.toxic) if not each.cutter.evicted]
             if active.toxic.kind.listener:
                 strikes.record_at_listener(active, self.events)
                 connections = []

@@ -18,12 +18,27 @@ How = Literal["fin", "reset", "timeout"]
 _BY: dict[str, By] = {
     "rescue": "engine",
     "proxy_ended": "engine",
+    "accept_failed": "engine",
     "internal_error": "engine",
     "upstream_failed": "upstream",
 }
 # With these a kernel gives a connection up that it got no answer on (tcp(7)).
 _GIVEN_UP = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 DIRECTIONS = {"upstream": "to_server", "downstream": "to_client"}
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a fault found when it took hold of a connection.
+
+    :param at: CLOCK_MONOTONIC, seconds.
+    :param idle_for: seconds since the last byte in either direction.
+    :param settled: whether all data was acknowledged on both sides.
+    """
+
+    at: float
+    idle_for: float
+    settled: bool
 
 
 @dataclass(frozen=True)

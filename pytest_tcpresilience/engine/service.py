@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import trio
 
 from pytest_tcpresilience._version import __version__
+from pytest_tcpresilience.engine import descriptors
 from pytest_tcpresilience.engine.api import Api
 from pytest_tcpresilience.engine.farewell import delete_all
 from pytest_tcpresilience.engine.http import Server
@@ -48,6 +49,7 @@ async def serve(
     :param ready: called when the proxies of ``options`` are there.
     :raises ApiError: for a proxy that cannot be made.
     """
+    descriptors.raise_limit()
     failure: Exception | None = None
     seed = secrets.randbits(32) if options.seed is None else options.seed
     # Who asks for no secret starts no programs.

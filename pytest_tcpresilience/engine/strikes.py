@@ -41,10 +41,12 @@ from typing import Any
 
 import trio
 
-from pytest_tcpresilience.engine.connection import Connection, Hit
+from pytest_tcpresilience.engine.connection import Connection
 from pytest_tcpresilience.engine.events import EventLog
 from pytest_tcpresilience.engine.flows import Flow
+from pytest_tcpresilience.engine.legs import segments
 from pytest_tcpresilience.engine.oneway import DIRECTIONS, Direction
+from pytest_tcpresilience.engine.record import Hit
 from pytest_tcpresilience.engine.toxics import STREAMS, Stream, Toxic
 
 
@@ -113,21 +115,21 @@ def record_at_listener(active: Active, events: EventLog) -> None:
 
 
 async def _silence(active: Active, connection: Connection) -> None:
-    hit = await connection.silence(active.toxic.name)
+    hit = await connection.cutter.silence(active.toxic.name)
     if hit is None:
         return
     if connection.proxy.toxics.get(active.toxic.name) is not active:
-        connection.heal(active.toxic.name)  # removed while the connection settled
+        connection.cutter.heal(active.toxic.name)  # removed while the connection settled
         return
     _record(active, connection, hit)
 
 
 async def _lose(active: Active, connection: Connection, direction: Direction) -> None:
-    hit = await connection.lose(active.toxic.name, direction)
+    hit = await connection.cutter.lose(active.toxic.name, direction)
     if hit is None:
         return
     if connection.proxy.toxics.get(active.toxic.name) is not active:
-        connection.restore(active.toxic.name)  # removed while the connection settled
+        connection.cutter.restore(active.toxic.name)  # removed while the connection settled
         return
     _record(active, connection, hit)
 
@@ -146,19 +148,20 @@ async def _drop(active: Active, connection: Connection) -> None:
 
 
 async def _evict(active: Active, connection: Connection) -> None:
-    hit = await connection.evict(active.toxic.name)
+    hit = await connection.cutter.evict(active.toxic.name)
     if hit is not None:
         _record(active, connection, hit)
 
 
 def _stall(active: Active, connection: Connection) -> None:
-    _record(active, connection, connection.stall(active.toxic.name))
+    connection.hold(active.toxic.name)
+    _record(active, connection, connection.hit())
 
 
 def _time_out(active: Active, connection: Connection) -> None:
     _stall(active, connection)
     toxic = active.toxic
-    connection.after(
+    connection.timers.after(
         toxic.name,
         toxic.attributes["timeout"] / 1000,
         lambda: connection.hang_up("time_out"),
@@ -179,8 +182,8 @@ def _hang_up(active: Active, connection: Connection) -> None:
 
 
 def _stop_reading(active: Active, connection: Connection) -> None:
-    streams = UNREAD[active.toxic.words["side"]]
-    _record(active, connection, connection.stop_reading(active.toxic.name, streams))
+    connection.leave_unread(active.toxic.name, UNREAD[active.toxic.words["side"]])
+    _record(active, connection, connection.hit())
 
 
 def _trap_close(active: Active, connection: Connection) -> None:
@@ -199,17 +202,17 @@ def _put_behind(active: Active, connection: Connection) -> None:
         )
         while (wait_s := flow.look(counts(connection), time.monotonic())) is not None:
             await trio.sleep(wait_s)
-        while connection.is_cut:  # no segment comes that far, whatever the box does
+        while connection.cutter:  # no segment comes that far, whatever the box does
             await trio.sleep(flow.pause)
         await FORGET[active.toxic.words["then"]](active, connection)
 
-    connection.beside(active.toxic.name, forget)
+    connection.timers.beside(active.toxic.name, forget)
 
 
 # What keeps a flow alive: for a firewall anything, for a proxy, whose kernel answers probes
 # itself, what an application has sent.
 COUNTS: dict[str, Callable[[Connection], int]] = {
-    "segments": lambda connection: connection.segments(),
+    "segments": lambda connection: segments(connection.legs()),
     "bytes": lambda connection: connection.counters.upstream + connection.counters.downstream,
 }
 # What is not read when a side shall see the window close.
@@ -312,7 +315,7 @@ MEET: dict[str, Callable[[Active, Connection], None]] = {
 
 def let_go(toxic: Toxic, connection: Connection) -> None:
     """The toxic is removed: undo what can be undone."""
-    connection.disarm(toxic.name)
+    connection.timers.disarm(toxic.name)
     connection.forget(toxic.name)
     connection.record.lifted(toxic.name)
     if toxic.type in LET_GO:
@@ -324,8 +327,8 @@ def _release(toxic: Toxic, connection: Connection) -> None:
 
 
 def _heal(toxic: Toxic, connection: Connection) -> None:
-    connection.heal(toxic.name)
-    connection.restore(toxic.name)
+    connection.cutter.heal(toxic.name)
+    connection.cutter.restore(toxic.name)
 
 
 def _end_timeout(toxic: Toxic, connection: Connection) -> None:
@@ -336,9 +339,9 @@ def _end_timeout(toxic: Toxic, connection: Connection) -> None:
 
 def _forget_no_more(toxic: Toxic, connection: Connection) -> None:
     """The box is taken away. What it drops arrives; an eviction that was told stays."""
-    connection.restore(toxic.name)
-    if not connection.evicted:
-        connection.heal(toxic.name)
+    connection.cutter.restore(toxic.name)
+    if not connection.cutter.evicted:
+        connection.cutter.heal(toxic.name)
 
 
 # How those that last let go.

@@ -25,6 +25,7 @@ from pytest_tcpresilience.engine.errors import (
     invalid_stream,
     invalid_toxic_type,
 )
+from pytest_tcpresilience.engine.fields import fields
 
 Stream = Literal["upstream", "downstream"]
 STREAMS: tuple[Stream, ...] = ("upstream", "downstream")
@@ -252,11 +253,9 @@ def _whole(value: object, name: str) -> int:
     return int(number)
 
 
-def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict[str, int]:
-    if given is None:
-        given = {}
-    if not isinstance(given, dict):
-        raise bad_body("json: attributes must be an object")
+def _attributes(
+    kind: ToxicType, given: Mapping[str, Any], base: Mapping[str, int]
+) -> dict[str, int]:
     merged = dict(base)
     # Toxiproxy ignores attributes that it does not know; so do we.
     for name in kind.attributes.keys() & given.keys():
@@ -268,22 +267,21 @@ def _attributes(kind: ToxicType, given: object, base: Mapping[str, int]) -> dict
     return merged
 
 
-def _common(kind: ToxicType, given: object, attributes: Mapping[str, int]) -> dict[str, int]:
+def _common(
+    kind: ToxicType, given: Mapping[str, Any], attributes: Mapping[str, int]
+) -> dict[str, int]:
     """``connection`` and ``after_bytes``, each for the types that take it."""
     takes = {"connection": not kind.listener, "after_bytes": kind.scheduled}
-    named = given if isinstance(given, dict) else {}
     common = {
-        name: _whole(named[name], name) for name, taken in takes.items() if taken and name in named
+        name: _whole(given[name], name) for name, taken in takes.items() if taken and name in given
     }
     if common.get("after_bytes") and (attributes.get("when_idle") or attributes.get("after")):
         raise ApiError("a toxic has one schedule: when_idle, after or after_bytes", 400)
     return common
 
 
-def _words(kind: ToxicType, given: object, base: Mapping[str, str]) -> dict[str, str]:
+def _words(kind: ToxicType, given: Mapping[str, Any], base: Mapping[str, str]) -> dict[str, str]:
     merged = dict(base)
-    if not isinstance(given, dict):
-        return merged
     for name in kind.choices.keys() & given.keys():
         if given[name] not in kind.choices[name]:
             raise ApiError(f"attribute {name} must be one of {', '.join(kind.choices[name])}", 400)
@@ -296,22 +294,31 @@ def _toxicity(body: Mapping[str, Any], default: float) -> float:
     return min(max(float(value), 0.0), 1.0)
 
 
+def _stream(body: Mapping[str, Any]) -> Stream:
+    given = body.get("stream", "downstream")
+    for stream in STREAMS:
+        if isinstance(given, str) and given.lower() == stream:
+            return stream
+    raise invalid_stream()
+
+
 def create(body: Mapping[str, Any]) -> Toxic:
     """A toxic from a request body, with Toxiproxy's defaults.
 
     :raises ApiError: as Toxiproxy answers.
     """
     kind_name = body.get("type", "")
-    stream = body.get("stream") or "downstream"
-    if stream not in STREAMS:
-        raise invalid_stream()
-    if not isinstance(kind_name, str) or kind_name not in TYPES:
+    if not isinstance(kind_name, str):
+        raise bad_body("json: type must be a string")
+    stream = _stream(body)
+    if kind_name not in TYPES:
         raise invalid_toxic_type()
     kind = TYPES[kind_name]
+    given = fields(body.get("attributes"), "attributes must be an object")
     name = body.get("name") or f"{kind_name}_{stream}"
     if not isinstance(name, str):
         raise bad_body("json: name must be a string")
-    attributes = _attributes(kind, body.get("attributes"), kind.attributes)
+    attributes = _attributes(kind, given, kind.attributes)
     return Toxic(
         name=name,
         type=kind_name,
@@ -320,10 +327,10 @@ def create(body: Mapping[str, Any]) -> Toxic:
         attributes=attributes,
         words=_words(
             kind,
-            body.get("attributes"),
+            given,
             {word: choices[0] for word, choices in kind.choices.items()},
         ),
-        **_common(kind, body.get("attributes"), attributes),
+        **_common(kind, given, attributes),
     )
 
 
@@ -332,12 +339,13 @@ def update(toxic: Toxic, body: Mapping[str, Any]) -> Toxic:
 
     :raises ApiError: also for another ``connection``: bytes may be on their way through it.
     """
-    target = _common(toxic.kind, body.get("attributes"), {}).get("connection", toxic.connection)
+    given = fields(body.get("attributes"), "attributes must be an object")
+    target = _common(toxic.kind, given, {}).get("connection", toxic.connection)
     if target != toxic.connection:
         raise ApiError("a toxic's connection cannot change: remove it, add another", 400)
     return replace(
         toxic,
         toxicity=_toxicity(body, toxic.toxicity),
-        attributes=_attributes(toxic.kind, body.get("attributes"), toxic.attributes),
-        words=_words(toxic.kind, body.get("attributes"), toxic.words),
+        attributes=_attributes(toxic.kind, given, toxic.attributes),
+        words=_words(toxic.kind, given, toxic.words),
     )

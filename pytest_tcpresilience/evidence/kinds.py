@@ -92,7 +92,9 @@ KINDS: Mapping[str, Kind] = {
     "rescue_reset": Kind("the rescue's first stage: RST on all connections"),
     "rescue_refuse": Kind("its second stage: no new connections either"),
     "watch_ended": Kind("the test's wait is over"),
-    "accept_failed": Kind("the machine has no descriptor or memory for a client", ("error",)),
+    "accept_failed": Kind(
+        "the machine has no descriptor or memory for a client", ("error",), ("connection",)
+    ),
     "internal_error": Kind("the engine made a mistake", ("connection", "error")),
     "rescue_interrupt": Kind("the rescue's third stage: the block was interrupted", own=True),
     "error": Kind("the block raised", ("error",), own=True),

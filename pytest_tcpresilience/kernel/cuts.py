@@ -35,6 +35,7 @@ TCP_MD5SIG = 14
 TCP_MD5SIG_EXT = 32
 TCP_MD5SIG_FLAG_PREFIX = 1
 SIOCOUTQ = 0x5411
+SIOCINQ = 0x541B
 # asm-generic/socket.h
 SO_BINDTOIFINDEX = 62
 # Interfaces are numbered from 1 upwards, so none ever has this number.
@@ -84,6 +85,14 @@ def unacknowledged(sock: socket.socket) -> int:
     import fcntl  # POSIX only; the plugin is loaded on every platform
 
     answer = fcntl.ioctl(sock.fileno(), SIOCOUTQ, b"\0\0\0\0")
+    return int.from_bytes(answer, sys.byteorder, signed=True)
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes that have come and that nobody has read."""
+    import fcntl  # POSIX only, as above
+
+    answer = fcntl.ioctl(sock.fileno(), SIOCINQ, b"\0\0\0\0")
     return int.from_bytes(answer, sys.byteorder, signed=True)
 
 

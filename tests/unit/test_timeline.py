@@ -153,6 +153,7 @@ WRITTEN = {"engine": r'events\.add\(\s*"(\w+)"', "expectations": r'Event\(0, [^"
 # Of two that it chooses between, the pattern sees neither.
 CHOSEN = {"rescue_refuse", "rescue_reset", "client_socket", "client_unanswered"}
 CHOSEN |= {"client_gone", "client_closed"}
+CHOSEN |= {"accept_failed", "upstream_failed"}
 
 
 @pytest.mark.parametrize("room", WRITTEN)

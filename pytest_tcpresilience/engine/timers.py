@@ -1,0 +1,48 @@
+"""Work that goes on beside a connection, for a toxic and by its name.
+
+Owns which of it is running. What the work is, is :mod:`.strikes`' or the proxy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.engine.connection import Connection
+
+
+class Timers:
+    """:param connection: with which all of it ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._scopes: dict[str, trio.CancelScope] = {}
+
+    def after(self, name: str, delay_s: float, action: Callable[[], object]) -> None:
+        """Call ``action()`` in ``delay_s`` seconds, unless :meth:`disarm` comes first."""
+
+        async def timer() -> None:
+            await trio.sleep(delay_s)
+            action()
+
+        self.beside(name, timer)
+
+    def beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run ``work()`` until it ends, the connection ends, or :meth:`disarm` comes."""
+        if self._connection.closed:
+            return
+        scope = self._scopes[name] = trio.CancelScope()
+
+        async def scoped() -> None:
+            with scope:
+                await work()
+
+        self._connection.start_soon(scoped)
+
+    def disarm(self, name: str) -> None:
+        scope = self._scopes.pop(name, None)
+        if scope is not None:
+            scope.cancel()
