@@ -237,6 +237,7 @@ def test_a_reader_stops_after_exactly_so_many_bytes(link: Link, pair: Pair) -> N
         pair.client.sendall(b"unread")
         pair.server.sendall(b"the other way")
         assert receive(pair.client, 13) == b"the other way"
+        assert is_quiet(pair.server)
     assert receive(pair.server, 256) == bytes(range(250)) + b"unread"
 
 
