@@ -23,6 +23,7 @@ from pytest_tcpresilience import (
     Keepalive,
     Link,
     LinkFactory,
+    Middlebox,
     detects_break,
 )
 from pytest_tcpresilience.evidence.diagnosis import CAUSES
@@ -138,6 +139,39 @@ def zero_window(link: Link, sock: socket.socket) -> None:
     with detects_break(link, within=1.0):
         link.stall()
         sock.sendall(bytes(64 * 2**20))
+
+
+@story
+def nothing_to_wait_for(link: Link, sock: socket.socket) -> None:
+    FAST.apply(sock)
+    with detects_break(link, within=SOON):
+        link.stop_reading()
+        sock.sendall(b"a little")
+        sock.recv(1)
+
+
+@story
+def forgotten_by_proxy(link: Link, sock: socket.socket) -> None:
+    FAST.apply(sock)
+    with detects_break(link, within=SOON):
+        link.put_behind(Middlebox(0.2, then="drop", proxy=True))
+        sock.recv(1)
+
+
+@story
+def forgotten_keepalive_off(link: Link, sock: socket.socket) -> None:
+    with detects_break(link, within=SOON):
+        link.put_behind(Middlebox(0.2, then="drop"))
+        sock.recv(1)
+
+
+@story
+def forgotten(link: Link, sock: socket.socket) -> None:
+    """The first probe is in time. The next comes after the interval, and so too late."""
+    Keepalive(idle=1, interval=3, probes=1).apply(sock)
+    with detects_break(link, within=SOON):
+        link.put_behind(Middlebox(1.5, then="drop"))
+        sock.recv(1)
 
 
 # --- what the client did ------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_a_window_that_stays_closed_is_noticed_by_the_user_timeout(
         while True:
             client.sendall(bytes(65536))
     assert (detection.fault, detection.mechanism) == ("stop_reading", "user_timeout")
-    assert any("window is closed" in event.describe() for event in detection.timeline)
+    assert any("window is 0" in event.describe() for event in detection.timeline)
 
 
 def test_a_window_that_stays_closed_is_not_noticed_by_keepalive(
@@ -63,7 +63,7 @@ def test_a_window_that_stays_closed_is_not_noticed_by_keepalive(
         link.stop_reading()
         while True:
             client.sendall(bytes(65536))
-    assert "the peer's window was closed" in caught.value.happened
+    assert "the peer's window was 0" in caught.value.happened
     assert "write timeout" in caught.value.advice
 
 
@@ -92,8 +92,8 @@ def test_a_client_without_keepalive_is_told_both_cures(
     with connect(link) as client, unnoticed as caught, detects_break(link, within=0.3):
         client.recv(1)
     assert "and SO_KEEPALIVE is off on this socket" in caught.value.happened
-    assert "set TCP_KEEPIDLE below the box's idle timeout" in caught.value.advice
-    assert "raise the box's timeout" in caught.value.advice
+    assert "with TCP_KEEPIDLE below the box's idle timeout" in caught.value.advice
+    assert "or raise that" in caught.value.advice
 
 
 @pytest.mark.resilience(hit_timeout=0.5)
