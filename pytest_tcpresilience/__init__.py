@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.stream_toxics import StreamToxic
     from pytest_tcpresilience.tcp.advice import Advice, advise
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
+    from pytest_tcpresilience.virtual.connection import VirtualConnection
+    from pytest_tcpresilience.virtual.fault import VirtualFault
+    from pytest_tcpresilience.virtual.link import VirtualLink
+    from pytest_tcpresilience.virtual.run import VirtualTcp
 
 __all__ = [
     "Advice",
@@ -83,6 +87,10 @@ __all__ = [
     "UpstreamUnreachableWarning",
     "UsageError",
     "UselessSettingWarning",
+    "VirtualConnection",
+    "VirtualFault",
+    "VirtualLink",
+    "VirtualTcp",
     "Window",
     "__version__",
     "advise",
@@ -121,6 +129,10 @@ _LAZY = {
     "Survival": "pytest_tcpresilience.expectations",
     "UpstreamUnreachableWarning": "pytest_tcpresilience.link",
     "UselessSettingWarning": "pytest_tcpresilience.expectations",
+    "VirtualConnection": "pytest_tcpresilience.virtual.connection",
+    "VirtualFault": "pytest_tcpresilience.virtual.fault",
+    "VirtualLink": "pytest_tcpresilience.virtual.link",
+    "VirtualTcp": "pytest_tcpresilience.virtual.run",
     "advise": "pytest_tcpresilience.tcp.advice",
     "assert_keepalive": "pytest_tcpresilience.expectations",
     "closes_within": "pytest_tcpresilience.expectations",

@@ -6,6 +6,8 @@ asked for.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.recording import RecordingServer
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
     from pytest_tcpresilience.upstream import UpstreamLike
+    from pytest_tcpresilience.virtual.run import VirtualTcp
 
 SETTINGS = pytest.StashKey[Settings]()
 CHOICE = pytest.StashKey[EngineChoice]()
@@ -29,6 +32,7 @@ OWNER = pytest.StashKey["EngineOwner"]()
 FAILED = pytest.StashKey[bool]()
 # What a controller of pytest-xdist hands to its workers: the run's shared engine.
 HANDED_OVER = "tcpresilience_engine"
+VIRTUAL = pytest.StashKey["VirtualTcp"]()
 
 
 class LinkFactory(Protocol):
@@ -158,3 +162,33 @@ def toxiproxy(request: pytest.FixtureRequest) -> Iterator[Toxiproxy]:
     engine = _owner(request.config).engine(settings_of(request.node).engine_timeout)
     with engine.toxiproxy() as server:
         yield server
+
+
+@pytest.fixture
+def virtual_tcp(request: pytest.FixtureRequest) -> Iterator[VirtualTcp]:
+    """A TCP network for trio in virtual time: two hours of keepalive in milliseconds.
+
+    A plain test calls ``virtual_tcp.run(main)``. An async test of pytest-trio runs on it as
+    a whole, and needs the fixture ``autojump_clock`` too.
+    """
+    from pytest_tcpresilience.virtual.run import VirtualTcp
+
+    item = request.node
+    virtual = item.stash[VIRTUAL] = VirtualTcp(settings=settings_of(item))
+    test = item.obj
+    if inspect.iscoroutinefunction(test):
+        item.obj = _inside(virtual, test)
+    try:
+        yield virtual
+    finally:
+        item.obj = test
+    virtual.close(test_failed=item.stash.get(FAILED, True))
+
+
+def _inside(virtual: VirtualTcp, test: Any) -> Any:
+    @functools.wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        async with virtual:
+            await test(*args, **kwargs)
+
+    return run

@@ -246,6 +246,11 @@ class Link(LinkFaults, StreamToxics):
     def engine_death(self) -> EngineDied:
         return self._engine.death()
 
+    @staticmethod
+    def now() -> float:
+        """The clock of all times on this link: CLOCK_MONOTONIC, seconds."""
+        return time.monotonic()
+
     def last_seq(self) -> int:
         """The number of the last event so far."""
         events = self.events

@@ -22,17 +22,22 @@ from pytest_tcpresilience.fixtures import (
     HANDED_OVER,
     OWNER,
     SETTINGS,
+    VIRTUAL,
     recording_server,
     settings_of,
     tcp_link,
     toxiproxy,
+    virtual_tcp,
 )
 from pytest_tcpresilience.kernel import capabilities
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.control.sharing import SharedEngine
 
-__all__ = ["recording_server", "tcp_link", "toxiproxy"]
+__all__ = ["recording_server", "tcp_link", "toxiproxy", "virtual_tcp"]
+
+# Segments of a virtual run that a failed test shows; the last ones.
+SHOWN_SEGMENTS = 40
 
 SHARED = pytest.StashKey["SharedEngine"]()
 
@@ -110,6 +115,13 @@ def pytest_runtest_makereport(
         # After a test that failed, or stopped in its middle, a link has no news about
         # faults that never hit.
         item.stash[FAILED] = not report.passed
+        virtual = item.stash.get(VIRTUAL, None)
+        if report.failed and virtual is not None and virtual.trace.sent:
+            lines = virtual.trace.text().splitlines()
+            left_out = len(lines) - SHOWN_SEGMENTS
+            head = [f"({left_out} earlier segments)"] if left_out > 0 else []
+            shown = "\n".join([*head, *lines[-SHOWN_SEGMENTS:]])
+            report.sections.append(("virtual TCP trace", shown))
     return report
 
 

@@ -8,14 +8,12 @@ each expectation's own, and the decision is :mod:`pytest_tcpresilience.evidence`
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pytest_tcpresilience.errors import (
-    EngineDied,
     ExpectationFailed,
     ResilienceError,
     UsageError,
@@ -25,15 +23,16 @@ from pytest_tcpresilience.evidence.health import Health
 from pytest_tcpresilience.evidence.timeline import Event, merge
 from pytest_tcpresilience.evidence.verdict import Observation, find_hit
 from pytest_tcpresilience.evidence.wording import Words
-from pytest_tcpresilience.expectations.interrupt import Interrupter, for_block
-from pytest_tcpresilience.expectations.lifeguard import Lifeguard
-from pytest_tcpresilience.expectations.monitor import Monitor
+from pytest_tcpresilience.expectations.outcome import Clocked
+from pytest_tcpresilience.expectations.surroundings import surroundings_of
 from pytest_tcpresilience.faults import NEWS_ONCE
 from pytest_tcpresilience.kernel import processes
-from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.windows import Window
 from pytest_tcpresilience.tcp.windows import within as window_of
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.expectations.surroundings import AnyLink
 
 # Mistakes in the test's own code. A block that raises one of these has a bug, and to take
 # it for the client's doing would make the test pass. Name one in raises= if the client
@@ -98,26 +97,30 @@ class Expectation(Generic[Subject]):
     _raises: tuple[type[BaseException], ...] = (Exception,)
 
     def __init__(
-        self, link: Link, promise: Promise, *, after: float, clock: str, subject: Subject
+        self, link: AnyLink, promise: Promise, *, after: float, clock: str, subject: Subject
     ) -> None:
-        if not isinstance(link, Link):
+        around = surroundings_of(link)
+        if around is None:
             raise UsageError(
                 f"{type(self).__name__}({link!r}) needs a link",
-                expected="what tcp_link(upstream) returns",
+                expected="what tcp_link(upstream), or virtual_tcp(upstream), returns",
                 happened=f"got a {type(link).__name__}",
                 advice="pass the link, not its address",
             )
+        self._around = around
         self._link = link
         self._promise = promise
         self._after = after
         self._clock = clock
         self._subject = subject
+        if isinstance(subject, Clocked):
+            subject.use_clock(link.now)
 
     # --- the block -----------------------------------------------------------------------
 
     def __enter__(self) -> Subject:
-        self._interrupter: Interrupter = for_block(sys._getframe(1))
-        self._lifeguard = Lifeguard(
+        self._interrupter = self._around.interrupter(sys._getframe(1))
+        self._lifeguard = self._around.lifeguard(
             self._link,
             self._interrupter,
             after=self._after + self._link.settings.slack,
@@ -130,9 +133,9 @@ class Expectation(Generic[Subject]):
             self._interrupter.finish(error)
             raise
         try:
-            self._monitor = Monitor(self._link)
+            self._monitor = self._around.monitor(self._link)
             self._monitor.start()
-            self._begun_at = time.monotonic()
+            self._begun_at = self._link.now()
             self._begin()
         except BaseException as error:
             self._lifeguard.stop()
@@ -146,14 +149,12 @@ class Expectation(Generic[Subject]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        ended_at = time.monotonic()
+        ended_at = self._link.now()
         interrupted = self._interrupter.finish(error)
         self._lifeguard.stop()
         health = self._monitor.stop()
-        harness = self._lifeguard.harness_error
+        harness = self._lifeguard.failure()
         if harness is not None:
-            if isinstance(harness, EngineDied) or not self._link.engine_alive:
-                raise self._link.engine_death() from error
             raise harness from error
         if error is not None and not interrupted and not self._is_the_clients(error):
             self._link.judged = self._link.last_seq()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-import time
+from typing import TYPE_CHECKING
 
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.evidence import continuity as rules
@@ -19,13 +19,15 @@ from pytest_tcpresilience.evidence.verdict import Outcome as Wait
 from pytest_tcpresilience.evidence.wording import with_evidence
 from pytest_tcpresilience.expectations import loops
 from pytest_tcpresilience.expectations.block import Ended, Expectation, Promise, Subject
-from pytest_tcpresilience.expectations.outcome import Outcome
+from pytest_tcpresilience.expectations.outcome import Clocked, Outcome
 from pytest_tcpresilience.faults import ONCE
 from pytest_tcpresilience.kernel.sockdiag import SockDiag
-from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.windows import Window
 from pytest_tcpresilience.tcp.windows import within as window_of
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.expectations.surroundings import AnyLink
 
 POLL_S = 0.010
 # Causes that explain a wait which had to be ended here.
@@ -90,7 +92,7 @@ class survives(_Continues[Survival]):
 
     _asked = "survives"
 
-    def __init__(self, link: Link, *, within: float) -> None:
+    def __init__(self, link: AnyLink, *, within: float) -> None:
         self._within = window_of(within).latest
         super().__init__(link, within, after=self._within, clock="calm", subject=Survival())
 
@@ -110,9 +112,10 @@ class survives(_Continues[Survival]):
 
     def _gaps(self) -> tuple[rules.Gap, ...]:
         """What has not arrived; what is on its way is waited for."""
-        deadline = time.monotonic() + self._link.settings.slack
-        while (gaps := self._on_the_way()) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+        deadline = self._link.now() + self._link.settings.slack
+        while (gaps := self._on_the_way()) and self._link.now() < deadline:
+            if not self._around.pause(POLL_S):
+                break
         return gaps
 
     def _on_the_way(self) -> tuple[rules.Gap, ...]:
@@ -132,7 +135,7 @@ class survives(_Continues[Survival]):
         return 0 if found is None else found.unacknowledged
 
 
-class Quiet(Outcome):
+class Quiet(Outcome, Clocked):
     """The time in which nothing may happen, and how it went."""
 
     _name = "quiet time"
@@ -160,11 +163,11 @@ class Quiet(Outcome):
                 happened="it was called in a running asyncio or trio task",
                 advice="write await quiet.sleep()",
             )
-        self._rescuing.wait(max(self._until - time.monotonic(), 0.0))
+        self._rescuing.wait(max(self._until - self._now(), 0.0))
 
     async def sleep(self) -> None:
         """As :meth:`wait`, in asyncio and trio."""
-        await loops.sleep(max(self._until - time.monotonic(), 0.0))
+        await loops.sleep(max(self._until - self._now(), 0.0))
 
 
 class stays_quiet(_Continues[Quiet]):
@@ -184,7 +187,9 @@ class stays_quiet(_Continues[Quiet]):
 
     _asked = "stays_quiet"
 
-    def __init__(self, link: Link, *, windows: int = 3, within: float | Keepalive | Window) -> None:
+    def __init__(
+        self, link: AnyLink, *, windows: int = 3, within: float | Keepalive | Window
+    ) -> None:
         if isinstance(windows, bool) or not isinstance(windows, int) or windows < 1:
             raise UsageError(
                 f"windows={windows!r} is no number of windows",
@@ -243,7 +248,7 @@ class closes_within(_Continues[Closing]):
 
     _asked = "closes_within"
 
-    def __init__(self, link: Link, seconds: Promise) -> None:
+    def __init__(self, link: AnyLink, seconds: Promise) -> None:
         self._within = window_of(seconds).latest
         super().__init__(link, seconds, after=self._within, clock="begin", subject=Closing())
 

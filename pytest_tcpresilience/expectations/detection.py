@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 
 from pytest_tcpresilience.errors import UsageError
@@ -11,6 +10,7 @@ from pytest_tcpresilience.evidence.health import Health
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.evidence.verdict import Mechanism
 from pytest_tcpresilience.expectations.loops import in_event_loop
+from pytest_tcpresilience.expectations.outcome import Clocked
 from pytest_tcpresilience.tcp.windows import Window
 
 
@@ -28,7 +28,7 @@ class Result:
     health: Health
 
 
-class Marked:
+class Marked(Clocked):
     """What a block's object has in common: the client says so itself."""
 
     _name = "detection"
@@ -45,7 +45,7 @@ class Marked:
         counts.
         """
         if self.marked_at is None:
-            self.marked_at = time.monotonic()
+            self.marked_at = self._now()
         self._marked.set()
 
     def wait(self) -> None:

@@ -6,6 +6,8 @@ Owns what is asked of the block. Its watching is :mod:`.block`'s, and the decisi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.evidence.verdict import Observation, Outcome, judge, mechanism
 from pytest_tcpresilience.evidence.wording import explain
@@ -18,10 +20,12 @@ from pytest_tcpresilience.expectations.block import (
 )
 from pytest_tcpresilience.expectations.detection import Detection, Result
 from pytest_tcpresilience.expectations.fast_forward import FastForward
-from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.windows import Window
 from pytest_tcpresilience.tcp.windows import within as window_of
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.expectations.surroundings import AnyLink
 
 __all__ = ["MISTAKES", "detects_break"]
 
@@ -49,7 +53,7 @@ class detects_break(Expectation[Detection]):
 
     def __init__(
         self,
-        link: Link,
+        link: AnyLink,
         *,
         within: float | Keepalive | Window | FastForward,
         raises: Raises = Exception,

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pytest_tcpresilience.errors import HarnessError
+from pytest_tcpresilience.errors import EngineDied, HarnessError
 from pytest_tcpresilience.expectations.clients import settings_of
 from pytest_tcpresilience.expectations.interrupt import Interrupter
 from pytest_tcpresilience.kernel import processes
@@ -72,6 +72,12 @@ class Lifeguard:
             except HarnessError as error:
                 self.harness_error = error
         self._thread.join(JOIN_S)
+
+    def failure(self) -> HarnessError | None:
+        """What went wrong with the harness, if anything did."""
+        harness = self.harness_error
+        died = isinstance(harness, EngineDied) or (harness and not self._link.engine_alive)
+        return self._link.engine_death() if died else harness
 
     def _run(self) -> None:
         try:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.evidence.health import Health
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.evidence.verdict import Observation
+
+
+class Clocked:
+    """What reads the clock in a block: that of its link, which may be virtual."""
+
+    _now: Callable[[], float] = staticmethod(time.monotonic)
+
+    def use_clock(self, now: Callable[[], float]) -> None:
+        self._now = now
 
 
 class Outcome:

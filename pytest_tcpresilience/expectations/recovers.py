@@ -21,12 +21,12 @@ from pytest_tcpresilience.expectations import loops
 from pytest_tcpresilience.expectations.block import MISTAKES, Ended, Expectation, exception_types
 from pytest_tcpresilience.expectations.detection import Marked
 from pytest_tcpresilience.expectations.outcome import Outcome
-from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.tcp.windows import within as window_of
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.expectations.block import Raises
     from pytest_tcpresilience.expectations.lifeguard import Lifeguard
+    from pytest_tcpresilience.expectations.surroundings import AnyLink
     from pytest_tcpresilience.recording import Push, RecordingServer
 
 
@@ -57,7 +57,7 @@ class Recovery(Outcome, Marked):
 
     _name = "recovery"
 
-    def __init__(self, link: Link, server: RecordingServer | None) -> None:
+    def __init__(self, link: AnyLink, server: RecordingServer | None) -> None:
         Outcome.__init__(self)
         Marked.__init__(self)
         self._link = link
@@ -88,7 +88,7 @@ class Recovery(Outcome, Marked):
         """A try has failed. Whether there is to be another."""
         again = isinstance(error, on) and (on != (Exception,) or not isinstance(error, MISTAKES))
         if again:
-            self.failures.append((time.monotonic(), error))
+            self.failures.append((self._now(), error))
         over = self._lifeguard is not None and self._lifeguard.rescuing.is_set()
         return again and not over
 
@@ -244,7 +244,7 @@ class recovers(Expectation[Recovery]):
 
     def __init__(
         self,
-        link: Link,
+        link: AnyLink,
         *,
         within: float,
         attempts: int | None = None,
