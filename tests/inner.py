@@ -41,8 +41,8 @@ INNER_CONFTEST = """
 
 # Every warning is an error, but for pytest-asyncio's about a default of its own.
 STRICT = ("-W", "error", "-W", "ignore:The configuration option")
-# Plugins that a new process need not spend a second on. Two of them import trio, too.
-LEAN = ("-p", "no:trio", "-p", "no:hypothesispytest", "-p", "no:asyncio")
+# Plugins that a new process need not spend a second on. Some of them import trio, too.
+LEAN = ("-p", "no:trio", "-p", "no:anyio", "-p", "no:hypothesispytest", "-p", "no:asyncio")
 
 
 @dataclass(frozen=True)
