@@ -130,7 +130,8 @@ class VirtualLink(LinkFaults):
                 happened=f"got a {type(middlebox).__name__}",
                 advice="say how long the box remembers, and what it does to what it forgot",
             )
-        fault = self.start("middlebox")
+        counts = "bytes" if middlebox.proxy else "segments"
+        fault = self.start("middlebox", words={"then": middlebox.then, "counts": counts})
         self._box = box = Firewall(self.network, middlebox, self._forgotten_by(fault.state))
         for addresses, flow in self.flows.items():
             box.adopt(addresses, copy.deepcopy(flow.memory), self)
@@ -247,6 +248,7 @@ class VirtualLink(LinkFaults):
             connection=flow.number,
             client=list(flow.client),
             idle_for=self.network.now - flow.last_byte_at,
+            **active.words,
         )
         client = flow.endpoint(self.network, flow.client)
         if client is not None:

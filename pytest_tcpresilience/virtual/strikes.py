@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Active:
     """A fault on a link, with what has become of it.
 
-    :param words: its arguments: ``side``, ``direction``.
+    :param words: its arguments: ``side``, ``direction``, and of a box ``then`` and ``counts``.
     :param seconds: of a ``time_out``: the length of the stall.
     :param only: the number of the only connection that it acts on; 0 for all.
     :param struck_number: of the first segment that was sent after it struck.
