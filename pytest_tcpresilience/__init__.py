@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from pytest_tcpresilience.fault import Fault
     from pytest_tcpresilience.fixtures import LinkFactory
+    from pytest_tcpresilience.lab.lab import Lab
     from pytest_tcpresilience.link import Link, UpstreamUnreachableWarning
     from pytest_tcpresilience.recording import RecordedRequest, RecordingServer
     from pytest_tcpresilience.stream_toxics import StreamToxic
@@ -72,6 +73,7 @@ __all__ = [
     "Judgement",
     "Keepalive",
     "KeepaliveReading",
+    "Lab",
     "Link",
     "LinkFactory",
     "Mechanism",
@@ -116,6 +118,7 @@ _LAZY = {
     "Health": "pytest_tcpresilience.evidence.health",
     "Judgement": "pytest_tcpresilience.evidence.judgements",
     "KeepaliveReading": "pytest_tcpresilience.evidence.readings",
+    "Lab": "pytest_tcpresilience.lab.lab",
     "Link": "pytest_tcpresilience.link",
     "LinkFactory": "pytest_tcpresilience.fixtures",
     "Mechanism": "pytest_tcpresilience.evidence.verdict",

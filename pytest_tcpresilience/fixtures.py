@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from toxiproxy import Toxiproxy
 
     from pytest_tcpresilience.control import EngineOwner
+    from pytest_tcpresilience.lab.lab import Lab
     from pytest_tcpresilience.link import Link
     from pytest_tcpresilience.recording import RecordingServer
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
@@ -192,3 +193,21 @@ def _inside(virtual: VirtualTcp, test: Any) -> Any:
             await test(*args, **kwargs)
 
     return run
+
+
+@pytest.fixture
+def tcp_lab() -> Iterator[Lab]:
+    """A real network: a client, a router with a firewall, and a server, in namespaces.
+
+    As root, or in a user namespace. Where the machine allows neither, or lacks the programs
+    ip and nft, the test is skipped with the reason. Nothing of it outlives the test.
+    """
+    from pytest_tcpresilience.errors import FaultUnavailable
+    from pytest_tcpresilience.lab.lab import Lab
+
+    try:
+        lab = Lab()
+    except FaultUnavailable as error:
+        pytest.skip(error.summary)
+    with lab:
+        yield lab

@@ -25,6 +25,7 @@ from pytest_tcpresilience.fixtures import (
     VIRTUAL,
     recording_server,
     settings_of,
+    tcp_lab,
     tcp_link,
     toxiproxy,
     virtual_tcp,
@@ -34,7 +35,7 @@ from pytest_tcpresilience.kernel import capabilities
 if TYPE_CHECKING:
     from pytest_tcpresilience.control.sharing import SharedEngine
 
-__all__ = ["recording_server", "tcp_link", "toxiproxy", "virtual_tcp"]
+__all__ = ["recording_server", "tcp_lab", "tcp_link", "toxiproxy", "virtual_tcp"]
 
 # Segments of a virtual run that a failed test shows; the last ones.
 SHOWN_SEGMENTS = 40
