@@ -69,6 +69,8 @@ CAUSES = {
     "forgets_reset": "the firewall forgets the flow, and answers what comes next with RST",
     "firewall_reboots": "the firewall is off for a moment, and then resets what it does not know",
     "server_restarts": "the server loses power, and comes back with nothing remembered",
+    "forgets_inbound": "the firewall forgets the flow, and drops what comes from the server",
+    "client_vanishes": "the client's cable is pulled before it closes",
     "forges_rst": "the firewall forgets the flow, and sends RST to both ends",
     "forges_fin": "the firewall forgets the flow, and sends FIN to both ends",
     "server_killed": "the server's socket is closed with RST, as when a process is killed "
@@ -253,6 +255,16 @@ SCENARIOS: tuple[Scenario, ...] = (
         "evict_drop", ("forgets_drop",), WRITES, WRITER, "user_timeout", "ETIMEDOUT", DATA,
     ),
     Scenario(
+        "a forgotten flow of which only the answers are dropped is silence to a write",
+        "evict_drop_inbound", ("forgets_inbound",), WRITES, WRITER, "user_timeout", "ETIMEDOUT",
+        DATA,
+    ),
+    Scenario(
+        "a server that was not told of a close is half-open until its own keepalive",
+        "lose_close", ("client_vanishes",), CLOSES, IDLE, "keepalive", "ETIMEDOUT", KEEPALIVE,
+        end="server",
+    ),
+    Scenario(
         "an RST for both ends reaches a client that only waits",
         "evict_reset_both", ("forges_rst",), WAITS, OFF, "reset", "ECONNRESET", AT_ONCE,
     ),
@@ -311,7 +323,8 @@ DIFFERENCES: tuple[Scenario, ...] = (
     Scenario(
         "a lost FIN alone leaves a kernel that answers for its client",
         "", ("fin_lost",), CLOSES, IDLE, None, None, NEVER, end="server",
-        differs="the kernel of a client that has closed goes on sending its FIN, for a minute "
+        differs="a link's `lose_close` leaves nobody who answers, as when the client is gone. Here "
+        "the kernel of a client that has closed goes on sending its FIN, for a minute "
         "or two, and answers the server's probes meanwhile. The server's keepalive finds it "
         "after that",
     ),
@@ -321,7 +334,7 @@ DIFFERENCES: tuple[Scenario, ...] = (
 FAMILIES = {
     "silence": ("silent_drop", "stall"),
     "connecting": ("ignore_connections", "refuse_connections"),
-    "eviction": ("evict_reset", "evict_drop"),
+    "eviction": ("evict_reset", "evict_drop", "evict_drop_inbound", "lose_close"),
     "told": ("evict_reset_both", "evict_fin", "reset", "hang_up"),
 }
 
