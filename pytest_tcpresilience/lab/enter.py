@@ -37,11 +37,11 @@ def main() -> None:
     keeper, network, own_user, *command = sys.argv[1:]
     try:
         enter(keeper, network, own_user == "1")
+        # Before the fork: a signal that comes in between is kept until the child can have it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+        child = os.fork()  # ENOMEM where the first process of its namespace has ended
     except OSError as error:
         sys.exit(f"{command[0]} was not started, for its host is no more: {error.strerror}")
-    # Before the fork: a signal that comes in between is kept until the child can have it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    child = os.fork()
     if child == 0:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
