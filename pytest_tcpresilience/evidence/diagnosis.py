@@ -173,8 +173,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "client's socket",
         "the flow was forgotten after {idle_timeout} without a segment, and TCP_KEEPIDLE is "
         "{idle}: the first probe comes too late to keep it alive",
-        "set TCP_KEEPIDLE to half of {idle_timeout}, or have the application send a heartbeat "
-        "more often than that",
+        "{cures}",
         findings.middlebox_shorter,
         LATE | EARLY | {Outcome.WRONG_ERROR},
     ),

@@ -221,7 +221,31 @@ def middlebox_shorter(seen: Observation) -> Found | None:
     timeout, client = seen.idle_timeout, seen.client
     if timeout is None or client is None or not client.enabled or client.idle < timeout:
         return None
-    return {"idle_timeout": duration(timeout), "idle": duration(client.idle)}
+    return {
+        "idle_timeout": duration(timeout),
+        "idle": duration(client.idle),
+        "cures": cures_behind(client, timeout),
+    }
+
+
+def cures_behind(client: Keepalive, idle_timeout: float) -> str:
+    """Both cures for a flow that a box forgets: the client's, with its cost, and the box's."""
+    # Here, because few runs have a box, and the advisor brings all systems' numbers.
+    from pytest_tcpresilience.tcp.advice import advise
+    from pytest_tcpresilience.tcp.middleboxes import Middlebox
+
+    cures = {each.where: each for each in advise(client, behind=Middlebox(idle_timeout)).cures}
+    at_the_client, at_the_box = cures["client"], cures["middlebox"]
+    if at_the_client.possible:
+        first = (
+            f"{at_the_client.change} on the client's socket, which costs "
+            f"{at_the_client.packets_per_hour:.0f} packets per connection and hour"
+        )
+    else:
+        first = (
+            f"have the application send something more often than every {duration(idle_timeout)}"
+        )
+    return f"{first}; or raise the box's idle timeout to {duration(at_the_box.idle_timeout or 0)}"
 
 
 def _forgotten(seen: Observation) -> Event | None:
