@@ -54,7 +54,7 @@ class StruckFault:
 
 
 @dataclass(frozen=True)
-class Connection(ConnectionFaults, StreamToxics):
+class Connection(ConnectionFaults[Fault], StreamToxics):
     """A connection that a client has or had through a link, as it was when asked for.
 
     The faults and toxics that are its methods act on it alone: its neighbours, new

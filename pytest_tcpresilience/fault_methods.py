@@ -2,23 +2,27 @@
 
 Owns the methods' names, parameters and documentation: :class:`ConnectionFaults` for what
 can happen to a connection, :class:`LinkFaults` with what can happen to a listener besides.
-How a fault gets to the engine is its owner's.
+How a fault is begun is its owner's, and so is the type of what a method returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pytest_tcpresilience.errors import UsageError
-from pytest_tcpresilience.fault import Fault, seconds
+from pytest_tcpresilience.fault import seconds
 from pytest_tcpresilience.faults import DIRECTIONS, EVICTIONS, READERS, SIDES, choose
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
 
 
-class ConnectionFaults:
+# What a method returns: the handle of a fault, on a real link or on one in virtual time.
+Begun = TypeVar("Begun")
+
+
+class ConnectionFaults(Generic[Begun]):
     """Faults of one connection, or of all connections of a link.
 
     On a link each acts on the connections that exist, and on new ones where the table of
@@ -35,8 +39,8 @@ class ConnectionFaults:
         after_bytes: int | None = None,
         timeout_ms: int | None = None,
         words: Mapping[str, str] | None = None,
-    ) -> Fault:
-        """Have the engine begin a fault, as :meth:`.FaultRegister.start` does."""
+    ) -> Begun:
+        """Begin a fault of the table, as :meth:`.FaultRegister.start` does."""
         raise NotImplementedError
 
     def silent_drop(
@@ -46,7 +50,7 @@ class ConnectionFaults:
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """No segment in either direction, seen by client and server; nothing is sent.
 
         New connections stay unanswered. :meth:`Fault.lift` heals it with nothing lost.
@@ -73,7 +77,7 @@ class ConnectionFaults:
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """What a middlebox does that forgets a flow. New connections pass.
 
         :param then: what becomes of the flow. ``"reset"``: nothing, until the next segment
@@ -95,7 +99,7 @@ class ConnectionFaults:
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """Both peers look alive to each other's kernel, and no byte moves.
 
         :param when_idle: as for :meth:`silent_drop`, as are ``after`` and ``after_bytes``.
@@ -104,7 +108,7 @@ class ConnectionFaults:
 
     def time_out(
         self, after: float, *, when_idle: float | None = None, after_bytes: int | None = None
-    ) -> Fault:
+    ) -> Begun:
         """Stall at once, then FIN to both sides.
 
         :param after: seconds of stall before the FIN. This is not a schedule.
@@ -124,7 +128,7 @@ class ConnectionFaults:
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """A consumer that does not read: the window closes once its buffer is full.
 
         The kernel's buffers take some data first: the receiver's 128 KiB, more on a
@@ -145,7 +149,7 @@ class ConnectionFaults:
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """When a client closes, with FIN or RST, its server is not told.
 
         To the client's kernel its close is an ordinary one. The server keeps a half-open
@@ -167,7 +171,7 @@ class ConnectionFaults:
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """RST to client and server. It acts once, on the connections of that moment.
 
         :param side: who is told: ``"both"``, ``"client"`` or ``"server"``. The other one's
@@ -186,7 +190,7 @@ class ConnectionFaults:
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """FIN to client and server, as an orderly close. It acts once.
 
         :param side: as for :meth:`reset`.
@@ -198,14 +202,14 @@ class ConnectionFaults:
         )
 
 
-class LinkFaults(ConnectionFaults):
+class LinkFaults(ConnectionFaults[Begun]):
     """Faults of a link: those of its connections, of its listener, and of its path."""
 
-    def _begin(self, name: str, attributes: Mapping[str, int | str]) -> Fault:
-        """Have the engine begin a fault, as :meth:`.FaultRegister.begin` does."""
+    def _put_behind(self, middlebox: Middlebox) -> Begun:
+        """Have it carried out."""
         raise NotImplementedError
 
-    def put_behind(self, middlebox: Middlebox) -> Fault:
+    def put_behind(self, middlebox: Middlebox) -> Begun:
         """Put the link behind a box that forgets each idle flow by itself.
 
         What counts are segments, so keepalive probes keep a flow alive; for a box that is a
@@ -226,12 +230,7 @@ class LinkFaults(ConnectionFaults):
                 happened=f"got a {type(middlebox).__name__}",
                 advice="say how long the box remembers, and what it does to what it forgot",
             )
-        attributes: dict[str, int | str] = {
-            "idle_timeout": seconds("idle_timeout", middlebox.idle_timeout),
-            "then": middlebox.then,
-            "counts": "bytes" if middlebox.proxy else "segments",
-        }
-        return self._begin("middlebox", attributes)
+        return self._put_behind(middlebox)
 
     def refuse_connections(
         self,
@@ -239,7 +238,7 @@ class LinkFaults(ConnectionFaults):
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """New connections get ECONNREFUSED; those that exist go on.
 
         The port stays the link's. The fault has hit once it is in force, also when nobody
@@ -257,7 +256,7 @@ class LinkFaults(ConnectionFaults):
         when_idle: float | None = None,
         after: float | None = None,
         after_bytes: int | None = None,
-    ) -> Fault:
+    ) -> Begun:
         """Nobody answers those who connect; connections that exist go on.
 
         It hits as :meth:`refuse_connections` does. Once it is lifted, a client that is

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_tcpresilience.connection import Connection
@@ -17,7 +17,7 @@ from pytest_tcpresilience.control import POLL_S, Carrier
 from pytest_tcpresilience.errors import EngineDied, HarnessError, ResilienceError, UsageError
 from pytest_tcpresilience.evidence.readings import KeepaliveReading
 from pytest_tcpresilience.evidence.timeline import Event
-from pytest_tcpresilience.fault import Fault
+from pytest_tcpresilience.fault import Fault, seconds
 from pytest_tcpresilience.fault_methods import LinkFaults
 from pytest_tcpresilience.reading import Wanted, read_clients
 from pytest_tcpresilience.register import FaultRegister
@@ -27,6 +27,9 @@ from pytest_tcpresilience.tcp.addresses import join_address
 from pytest_tcpresilience.upstream import Upstream
 from pytest_tcpresilience.waiting import What, wait_for_connection, wait_for_event
 
+if TYPE_CHECKING:
+    from pytest_tcpresilience.tcp.middleboxes import Middlebox
+
 # The port is known to the test and to its client, so nobody else may get it.
 _DISABLED = {"enabled": False, "keep_port": True}
 
@@ -35,7 +38,7 @@ class UpstreamUnreachableWarning(UserWarning):
     """The engine could not connect to a link's upstream; its client was reset."""
 
 
-class Link(LinkFaults, StreamToxics):
+class Link(LinkFaults[Fault], StreamToxics):
     """An address for the client to connect to, proxied to one upstream.
 
     Made by the ``tcp_link`` fixture; ended with its test.
@@ -102,8 +105,13 @@ class Link(LinkFaults, StreamToxics):
     def _start(self, name: str, **arguments: Any) -> Fault:
         return self.register.start(name, **arguments)
 
-    def _begin(self, name: str, attributes: Mapping[str, int | str]) -> Fault:
-        return self.register.begin(name, attributes)
+    def _put_behind(self, middlebox: Middlebox) -> Fault:
+        attributes: dict[str, int | str] = {
+            "idle_timeout": seconds("idle_timeout", middlebox.idle_timeout),
+            "then": middlebox.then,
+            "counts": "bytes" if middlebox.proxy else "segments",
+        }
+        return self.register.begin("middlebox", attributes)
 
     def add_toxic(self, type_: str, body: Mapping[str, object]) -> StreamToxic:
         """For the methods of :class:`.StreamToxics`, which any number of may be in force."""

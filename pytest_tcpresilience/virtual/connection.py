@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_tcpresilience.fault_methods import ConnectionFaults
 from pytest_tcpresilience.virtual.fault import VirtualFault
-from pytest_tcpresilience.virtual.fault_methods import ConnectionFaults
 from pytest_tcpresilience.virtual.flows import Flow
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.virtual.link import VirtualLink
 
 
-class VirtualConnection(ConnectionFaults):
+class VirtualConnection(ConnectionFaults[VirtualFault]):
     """A connection that a client has open. Its faults leave its neighbours alone.
 
     :param number: counts up from 1 within the link.

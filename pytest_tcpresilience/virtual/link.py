@@ -16,6 +16,7 @@ from urllib.parse import SplitResult
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import seconds
+from pytest_tcpresilience.fault_methods import LinkFaults
 from pytest_tcpresilience.faults import FAULTS, check_compatible
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.tcp.addresses import join_address
@@ -25,7 +26,6 @@ from pytest_tcpresilience.upstream import Upstream
 from pytest_tcpresilience.virtual.boxes import Firewall, Memory
 from pytest_tcpresilience.virtual.connection import VirtualConnection
 from pytest_tcpresilience.virtual.fault import VirtualFault, whole_bytes
-from pytest_tcpresilience.virtual.fault_methods import LinkFaults
 from pytest_tcpresilience.virtual.flows import Flow
 from pytest_tcpresilience.virtual.host import Host
 from pytest_tcpresilience.virtual.network import Network
@@ -50,7 +50,7 @@ def split_upstream(given: Any) -> tuple[str, int, SplitResult | None]:
     return upstream.host, upstream.port, upstream.parts
 
 
-class VirtualLink(LinkFaults):
+class VirtualLink(LinkFaults[VirtualFault]):
     """What lies before one server port of a virtual network. Made by ``virtual_tcp(...)``.
 
     Its times are the network's: seconds since the run began.
@@ -118,18 +118,7 @@ class VirtualLink(LinkFaults):
         """All that were begun on the link, oldest first."""
         return tuple(self._faults)
 
-    def put_behind(self, middlebox: Middlebox) -> VirtualFault:
-        """Put the link behind a box that forgets each idle flow by itself.
-
-        :raises UsageError: for what is no :class:`Middlebox`.
-        """
-        if not isinstance(middlebox, Middlebox):
-            raise UsageError(
-                f"put_behind({middlebox!r}) needs a Middlebox",
-                expected='for example Middlebox(idle_timeout=2.0, then="reset")',
-                happened=f"got a {type(middlebox).__name__}",
-                advice="say how long the box remembers, and what it does to what it forgot",
-            )
+    def _put_behind(self, middlebox: Middlebox) -> VirtualFault:
         counts = "bytes" if middlebox.proxy else "segments"
         fault = self.start("middlebox", words={"then": middlebox.then, "counts": counts})
         self._box = box = Firewall(self.network, middlebox, self._forgotten_by(fault.state))

@@ -87,7 +87,7 @@ def test_the_version_is_one() -> None:
 METHODS = {
     name: inspect.signature(method)
     for name, method in inspect.getmembers(Link, inspect.isfunction)
-    if not name.startswith("_") and inspect.signature(method).return_annotation == "Fault"
+    if not name.startswith("_") and inspect.signature(method).return_annotation == "Begun"
 }
 
 
