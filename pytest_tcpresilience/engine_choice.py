@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_tcpresilience.errors import UsageError
+from pytest_tcpresilience.options import NamedOption
 
 EMBEDDED = "embedded"
 TOXIPROXY = "toxiproxy"
@@ -73,7 +74,7 @@ def ports_of(text: str, origin: str = "the port range") -> range:
 
 
 @dataclass(frozen=True)
-class ChoiceOption:
+class ChoiceOption(NamedOption):
     """One option. ``name`` is the field of :class:`EngineChoice`.
 
     :param metavar: what help calls its value.
@@ -81,23 +82,10 @@ class ChoiceOption:
         came from.
     """
 
-    name: str
     metavar: str
     default: str
     help: str
     check: Callable[[str, str], str]
-
-    @property
-    def ini(self) -> str:
-        return f"resilience_{self.name}"
-
-    @property
-    def flag(self) -> str:
-        return f"--resilience-{self.name.replace('_', '-')}"
-
-    @property
-    def variable(self) -> str:
-        return f"RESILIENCE_{self.name.upper()}"
 
 
 CHOICES = (
@@ -193,12 +181,8 @@ def choose_engine(
     """
     values: dict[str, str] = {}
     for option in CHOICES:
-        for origin, value in (
-            (option.flag, flags.get(option.name)),
-            (f"environment variable {option.variable}", environment.get(option.variable)),
-            (f"ini option {option.ini}", ini.get(option.ini)),
-        ):
-            if value is not None and value != "":
-                values[option.name] = option.check(str(value).strip(), origin)
-                break
+        given = option.given(ini, environment, flags)
+        if given is not None:
+            origin, value = given
+            values[option.name] = option.check(str(value).strip(), origin)
     return replace(EngineChoice(), **values)

@@ -13,29 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_tcpresilience.errors import UsageError
+from pytest_tcpresilience.options import NamedOption
 
 MARKER = "resilience"
 
 
 @dataclass(frozen=True)
-class Option:
+class Option(NamedOption):
     """One setting, in seconds. ``name`` is the field of :class:`Settings`."""
 
-    name: str
     default: float
     help: str
-
-    @property
-    def ini(self) -> str:
-        return f"resilience_{self.name}"
-
-    @property
-    def flag(self) -> str:
-        return f"--resilience-{self.name.replace('_', '-')}"
-
-    @property
-    def variable(self) -> str:
-        return f"RESILIENCE_{self.name.upper()}"
 
 
 OPTIONS = (
@@ -98,14 +86,10 @@ def resolve(
     """
     values: dict[str, Any] = {}
     for option in OPTIONS:
-        for origin, value in (
-            (option.flag, flags.get(option.name)),
-            (f"environment variable {option.variable}", environment.get(option.variable)),
-            (f"ini option {option.ini}", ini.get(option.ini)),
-        ):
-            if value is not None and value != "":
-                values[option.name] = _seconds(value, origin)
-                break
+        given = option.given(ini, environment, flags)
+        if given is not None:
+            origin, value = given
+            values[option.name] = _seconds(value, origin)
     return Settings(**values)
 
 
