@@ -16,7 +16,7 @@ from tests.groundtruth.scenarios import NEVER_S, WRITES, Scenario
 WAIT_S = 15.0
 LATE = b"late"
 _TCP_QUICKACK = 12
-_TCP_SYNCNT = 7
+TCP_SYNCNT = 7
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_to_the_end(sock: socket.socket, since: float) -> Ended:
 def connect(sock: socket.socket, address: tuple[str, int], attempts: int) -> Ended:
     """How connecting ended. ``attempts`` as in :class:`Scenario`."""
     if attempts:
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_SYNCNT, attempts)
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_SYNCNT, attempts)
     sock.settimeout(None if attempts else 1.0)
     try:
         sock.connect(address)

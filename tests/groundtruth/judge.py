@@ -19,6 +19,11 @@ def _count(segments: Sequence[Segment], what: str) -> str:
     return f"{len(segments)} {what}{'s' if len(segments) != 1 else ''} unanswered"
 
 
+def _came(what: str, segment: Segment) -> str:
+    # Segments of the simulated network have no TTL.
+    return f"{what} came" + (f", ttl {segment.ttl}" if segment.ttl else "")
+
+
 def _by_timer(sent: Sequence[Segment], settings: Keepalive, wrote: bool) -> tuple[str, str]:
     """Which timer gave up, by what it had sent."""
     data = [each for each in sent if each.length > 1]
@@ -54,11 +59,11 @@ def mechanism_of(
         resets = [each for each in came if each.has(RST)]
         assert resets, "reset, and no RST came"
         refused = ended.error == "ECONNREFUSED"
-        return "refused" if refused else "reset", f"RST came, ttl {resets[0].ttl}"
+        return "refused" if refused else "reset", _came("RST", resets[0])
     if ended.error == "EOF":
         fins = [each for each in came if each.has(FIN)]
         assert fins, "the end of the stream, and no FIN came"
-        return "fin", f"FIN came, ttl {fins[0].ttl}"
+        return "fin", _came("FIN", fins[0])
     assert ended.own_timeout, ended
     if any(each.has(SYN) for each in sent):
         return "own_timeout", _count(sent, "SYN")

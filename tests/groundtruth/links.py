@@ -111,13 +111,19 @@ def _hit(link: Link, scenario: Scenario) -> float:
     return STRIKES[scenario.fault](link).wait_until_hit()
 
 
+def within(scenario: Scenario) -> Keepalive | float:
+    """What a user's test would promise of its client."""
+    # A reset ends at its first probe, and not at its last.
+    at_first_probe = scenario.window.nominal == scenario.settings.idle
+    if scenario.idle and not at_first_probe:
+        return scenario.settings
+    return scenario.window.latest + 1
+
+
 def _detect(link: Link, client: socket.socket, scenario: Scenario, last: float) -> Observed:
     """As a user's test would have it: the block must raise, and the verdict says by what."""
     begun = 0.0
-    within: Keepalive | float = scenario.settings if scenario.idle else scenario.window.latest + 1
-    if scenario.window.nominal == scenario.settings.idle:
-        within = scenario.window.latest + 1  # its first probe, and not its last
-    with detects_break(link, within=within) as detection:
+    with detects_break(link, within=within(scenario)) as detection:
         hit = _hit(link, scenario)
         begun = time.monotonic() if scenario.does == WRITES else hit
         act(client, scenario)
@@ -138,7 +144,7 @@ def _os_error(error: BaseException | None) -> OSError:
 
 def _connect(link: Link, client: socket.socket, scenario: Scenario) -> Observed:
     begun = 0.0
-    with detects_break(link, within=scenario.window.latest + 1) as detection:
+    with detects_break(link, within=within(scenario)) as detection:
         _hit(link, scenario)
         begun = time.monotonic()
         ended = connect(client, (link.host, link.port), scenario.attempts)

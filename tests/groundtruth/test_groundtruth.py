@@ -1,4 +1,6 @@
-"""Links show what real networks do: each row on a link, and each cause of it in the lab."""
+"""Links show what real networks do: each row on a link, on a virtual one, and each cause of it in
+the lab.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from pytest_tcpresilience.errors import FaultUnavailable
 from pytest_tcpresilience.faults import FAULTS
 from pytest_tcpresilience.lab.lab import Lab
 from pytest_tcpresilience.lab.segment import ACK, FIN, PSH, RST, SYN, Segment
-from tests.groundtruth import judge, labs, links
+from tests.groundtruth import judge, labs, links, on_virtual
 from tests.groundtruth.ends import WAIT_S, Ended
 from tests.groundtruth.scenarios import (
     CAUSES,
@@ -29,6 +31,7 @@ from tests.groundtruth.scenarios import (
 from tests.groundtruth.table import PAGE, page, run_labs, run_links
 
 ALL = (*SCENARIOS, *DIFFERENCES)
+PLAYABLE = [row for row in ALL if on_virtual.playable(row)]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,11 @@ def test_a_real_network_shows_what_the_table_says(name: str) -> None:
     assert {key: text for key, text in wrong.items() if text} == {}
 
 
+@pytest.mark.parametrize("row", PLAYABLE, ids=lambda row: row.name)
+def test_virtual_time_shows_what_the_table_says(row: Scenario) -> None:
+    assert disagreement(row, on_virtual.run(row), punctual=True) == ""
+
+
 # --- the table itself -----------------------------------------------------------------------
 
 
@@ -79,9 +87,18 @@ def test_every_cause_can_be_brought_about_and_has_words() -> None:
     assert {row.fault for row in SCENARIOS} == links.STRIKES.keys() <= FAULTS.keys()
 
 
+def test_what_links_do_not_show_is_played_in_virtual_time_or_says_why_not() -> None:
+    played, unplayed = on_virtual.ON_PATH.keys(), on_virtual.UNPLAYED.keys()
+    assert {row.causes for row in DIFFERENCES} == {(each,) for each in played | unplayed}
+    assert not played & unplayed
+
+
 def test_every_difference_says_why() -> None:
     assert all(row.differs and not row.fault for row in DIFFERENCES)
     assert not any(row.differs for row in SCENARIOS)
+
+
+COLUMNS = 7
 
 
 def skeleton(text: str) -> list[list[str]]:
@@ -89,8 +106,9 @@ def skeleton(text: str) -> list[list[str]]:
     lines = []
     for line in text.splitlines():
         cells = line.strip("| ").split(" | ")
-        if len(cells) == 6:
-            cells[4:] = [" ".join(re.findall(r"`\w+`:|not on a link", cell)) for cell in cells[4:]]
+        if len(cells) == COLUMNS:
+            kept = r"`\w+`:|not on a link|not in virtual time"
+            cells[4:] = [" ".join(re.findall(kept, cell)) for cell in cells[4:]]
         if not line.startswith("Written on"):
             lines.append(cells)
     return lines
@@ -100,9 +118,10 @@ def test_the_page_has_every_row_and_no_other() -> None:
     written = PAGE.read_text(encoding="utf-8")
     on_links = {row.name: _as_promised(row) for row in SCENARIOS}
     in_labs = {(row.name, cause): _as_promised(row) for row in ALL for cause in row.causes}
-    promised = page(on_links, in_labs, "any system")
+    in_virtual = {row.name: _as_promised(row) for row in PLAYABLE}
+    promised = page(on_links, in_labs, in_virtual, "any system")
     assert skeleton(written) == skeleton(promised), "write it: python -m tests.groundtruth --write"
-    rows = [cells for cells in skeleton(written) if len(cells) == 6]
+    rows = [cells for cells in skeleton(written) if len(cells) == COLUMNS]
     assert len(rows) == len(ALL) + 4  # and the heads of two tables
     assert "**" not in written, "a row disagrees with its window: write the page again"
 
@@ -132,6 +151,12 @@ def test_what_disagrees_with_a_row_is_named(seen: Observed, wrong: str) -> None:
     found = disagreement(ROW, seen)
     assert found.startswith(wrong)
     assert bool(found) is bool(wrong)
+
+
+def test_a_punctual_timer_has_no_leave_to_be_late() -> None:
+    assert disagreement(ROW, Observed("keepalive", "ETIMEDOUT", 3.01), punctual=True) == ""
+    late = disagreement(ROW, Observed("keepalive", "ETIMEDOUT", 3.05), punctual=True)
+    assert late == "after 3.050 s, not between 2.98 s and 3.02 s"
 
 
 CLIENT, SERVER = ("10.99.1.2", 1000), ("10.99.2.2", 2000)

@@ -61,6 +61,11 @@ def test_a_fault_takes_the_arguments_that_it_takes_on_a_real_link(name: str) -> 
     assert {each.name: each.default for each in real.values()}.items() <= ours.items()
 
 
+def test_the_two_kinds_of_links_are_told_apart() -> None:
+    with pytest.raises(UsageError, match=r"what tcp_link\(upstream\), or virtual_tcp\(upstream\)"):
+        detects_break("server:7", within=1.0)  # type: ignore[arg-type]
+
+
 # --- detects_break ------------------------------------------------------------------------
 
 ROWS = [
