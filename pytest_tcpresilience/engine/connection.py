@@ -1,8 +1,8 @@
 """One client and one upstream: their connection from accept to close.
 
-Owns both sockets, how the connection ends, and who is told of it. What keeps its bytes is
-:mod:`.holding`'s, what keeps its segments :mod:`.cutter`'s. It does not decide when a fault
-acts: its proxy does.
+Owns both sockets, how the connection ends, and who is told of it. Who carries its bytes is
+:mod:`.carriage`'s, what keeps them :mod:`.holding`'s, what keeps its segments
+:mod:`.cutter`'s. It does not decide when a fault acts: its proxy does.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from pytest_tcpresilience.engine import descriptors, probes, record
+from pytest_tcpresilience.engine.carriage import Carriage
+from pytest_tcpresilience.engine.complaints import complain
 from pytest_tcpresilience.engine.cutter import Cutter
 from pytest_tcpresilience.engine.holding import Held
 from pytest_tcpresilience.engine.legs import Leg, data_after_fin, upstream_leg
 from pytest_tcpresilience.engine.lost_close import LostClose
 from pytest_tcpresilience.engine.mourning import Mourner
-from pytest_tcpresilience.engine.pump import Pump
 from pytest_tcpresilience.engine.record import Ending, Hit, Record
 from pytest_tcpresilience.engine.timers import Timers
 from pytest_tcpresilience.kernel import cuts
@@ -75,16 +76,15 @@ class Connection(Held):
         self.cutter = Cutter(self)
         self.lost_close: LostClose = LostClose(self)
         self.timers = Timers(self)
-        self._mourner = Mourner(self)
+        self.mourner = Mourner(self)
+        self.carriage: Carriage = Carriage(self)
         self._draws: dict[str, float] = {}
-        self._pumps: dict[Stream, Pump] = {}
         self._scope = trio.CancelScope()
         self._pumping = trio.CancelScope()
-        self._nursery: trio.Nursery | None = None
         # Those that our FIN went to, and whether the other side was left as it is.
         self._finished: list[Leg] = []
         self._one_sided = False
-        self._aborted = False
+        self.aborted = False
         self.dialled = trio.Event()
         # One of those that were not told has gone.
         self._lost = trio.Event()
@@ -95,21 +95,21 @@ class Connection(Held):
         """Dial, pump, end. Never raises for what a network does."""
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    self.proxy.joined(self)
-                    self._mourner.watch(self.client)
-                    with self._pumping:
-                        await self.released()
-                        if await self._dial():
-                            await self._pump()
+                self.proxy.joined(self)
+                self.watch()
+                with self._pumping:
+                    await self.released()
+                    if await self._dial():
+                        assert self.upstream is not None
+                        await self.carriage.run(self.client, self.upstream)
+                if self._finished:
                     await self._linger()
-                    await self._outlast()
-                    self.conclude("fin", record.by_peer(self.record.finished_by or "client"))
-                    nursery.cancel_scope.cancel()
+                await self._outlast()
+                self.conclude("fin", record.by_peer(self.record.finished_by or "client"))
         finally:
+            self.timers.end()
             self.conclude("internal_error", record.for_reason("internal_error", "fin"))
-            self._mourner.forget()
+            self.mourner.forget()
             for leg in self.legs():
                 self.cutter.close(leg)
             self.proxy.left(self)
@@ -124,25 +124,15 @@ class Connection(Held):
             self.proxy.events.add(kind, connection=self.number, error=reason)
             self.reset(kind)
             return False
-        if self._aborted:  # while this was on its way back
+        if self.aborted:  # while this was on its way back
             cuts.reset(sock)
             return False
         self.upstream = upstream_leg(sock)
         self.dialled.set()
-        self._mourner.watch(self.upstream)
+        self.mourner.watch(self.upstream)
         self.record.connected_at = self.proxy.events.add("connected", connection=self.number)
         self.cutter.join(self.upstream)
         return True
-
-    async def _pump(self) -> None:
-        assert self.upstream is not None
-        self._pumps = {
-            "upstream": Pump(self, "upstream", self.client, self.upstream),
-            "downstream": Pump(self, "downstream", self.upstream, self.client),
-        }
-        async with trio.open_nursery() as nursery:
-            for pump in self._pumps.values():
-                nursery.start_soon(pump.run, nursery)
 
     async def _linger(self) -> None:
         """After our FIN: what a peer's kernel does whose application has closed.
@@ -268,13 +258,28 @@ class Connection(Held):
         """Whether bytes cross, or will: it is not over for either side."""
         return not self._pumping.cancel_called
 
-    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Work that ends with the connection at the latest; none when that is ending."""
-        nursery = self._nursery
-        assert nursery is not None
-        # A nursery whose tasks have ended takes no more, and raises in whoever asks.
-        if not (self._scope.cancel_called or nursery.cancel_scope.cancel_called):
-            nursery.start_soon(work)
+    @property
+    def is_ending(self) -> bool:
+        """Whether its task has been told to end."""
+        return self._scope.cancel_called
+
+    async def guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something for the connection that may end in a mistake, but may not do harm.
+
+        A mistake of ours costs this connection, and not the engine with all the others. The
+        test is told by the event, a reader by standard error.
+        """
+        try:
+            await work()
+        except Exception as error:
+            complain(error)
+            self.proxy.events.add("internal_error", connection=self.number, error=repr(error))
+            self._scope.cancel()
+
+    def watch(self) -> None:
+        """Have errors noticed where nobody reads. The carrier does so for what it has."""
+        for leg in self.legs():
+            self.mourner.watch(leg)
 
     def lost(self, leg: Leg, ending: Ending) -> None:
         """A leg has failed that no pump reads any more; those told are lingered for."""
@@ -286,15 +291,9 @@ class Connection(Held):
 
     # --- what faults do ------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """The stream toxics changed."""
-        for pump in self._pumps.values():
-            pump.wake()
-
-    def forget(self, name: str) -> None:
-        """A stream toxic was removed."""
-        for pump in self._pumps.values():
-            pump.forget(name)
+    def _look_again(self) -> None:
+        super()._look_again()
+        self.carriage.look_again()
 
     def hit(self, settled: bool = True) -> Hit:
         """What a fault that takes hold now has found."""
@@ -306,6 +305,7 @@ class Connection(Held):
 
         :param name: of the fault.
         """
+        self.carriage.alight()
         self.cutter.strand(name, self.upstream)
         self.conclude(ending.how, ending)
         trio.lowlevel.notify_closing(self.client.sock)
@@ -322,7 +322,8 @@ class Connection(Held):
         self._scope.cancel()
 
     def _abort(self) -> None:
-        self._aborted = True
+        self.carriage.alight()
+        self.aborted = True
         for leg in self.legs():
             self.cutter.reset(leg)
         self._scope.cancel()
@@ -357,6 +358,7 @@ class Connection(Held):
 
     def _told(self, ending: Ending, side: str) -> list[Leg]:
         """The legs of a side. The connection is over for a client that is told."""
+        self.carriage.alight()
         if side != "server":
             self.conclude(ending.reason, ending)
         self._one_sided = side != "both"
@@ -368,6 +370,7 @@ class Connection(Held):
 
     def end(self) -> None:
         """The proxy goes: close as an application does, or RST under a cut."""
+        self.carriage.alight()
         self.conclude("proxy_ended", record.for_reason("proxy_ended", "fin"))
         self._scope.cancel()
 

@@ -36,6 +36,8 @@ class Cutter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._silences: set[str] = set()
+        # To look for a cut that may be on a socket costs a call for each that is reset.
+        self._was_silenced = False
         self._one_way = OneWay()
         self.evicted = False
 
@@ -50,6 +52,7 @@ class Cutter:
 
     async def silence(self, name: str) -> Hit | None:
         """Cut both sides. ``None`` when the connection ended before it could be cut."""
+        self._was_silenced = True  # by half, if it fails
         hit = await self._take_hold(name, lambda leg: cuts.silence(leg.sock))
         if hit is not None:
             self._silences.add(name)
@@ -103,6 +106,7 @@ class Cutter:
     def restore(self, name: str) -> None:
         """Undo :meth:`lose`; what was not acknowledged meanwhile arrives."""
         self._one_way.restore(name, self._connection.legs())
+        self._connection.carriage.look_again()
 
     def join(self, leg: Leg) -> None:
         """A leg that came to the connection, which may be gone again, while it was cut."""
@@ -115,6 +119,7 @@ class Cutter:
 
     def strand(self, name: str, leg: Leg | None) -> None:
         """Silence one leg at once, whose other one is closed in the same moment."""
+        self._was_silenced = True
         if leg is not None:
             with contextlib.suppress(OSError):  # gone in the same moment
                 cuts.silence(leg.sock)
@@ -122,13 +127,14 @@ class Cutter:
 
     def reset(self, leg: Leg) -> None:
         """Close with a RST that arrives, whatever is on the connection."""
+        self._connection.carriage.alight()
         if leg.sock.fileno() >= 0:
             trio.lowlevel.notify_closing(leg.sock)
             self._one_way.let_speak(leg)
             if self.evicted:
                 cuts.reset_evicted(leg.sock)
             else:
-                cuts.reset(leg.sock, leg.peer)
+                cuts.reset(leg.sock, leg.peer if self._was_silenced else None)
 
     def close(self, leg: Leg) -> None:
         """Close as an application does; or with RST, where that could not be heard.

@@ -6,8 +6,10 @@ Owns the way from ``host:port`` to a socket. It does not know what the socket is
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -16,6 +18,8 @@ from pytest_tcpresilience.engine import descriptors
 from pytest_tcpresilience.engine.errors import ApiError
 
 BACKLOG = 4096
+# What socket.getaddrinfo() returns for each address.
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
 def split_address(address: str, what: str) -> tuple[str, int]:
@@ -67,16 +71,31 @@ async def listen(address: str) -> socket.socket:
     return listener
 
 
+# An upstream is dialled for each connection, and its address stays the same.
+@functools.lru_cache(maxsize=256)
+def _numeric(address: str) -> Sequence[_Found]:
+    """What ``getaddrinfo`` finds for an address without a name in it; nothing for others."""
+    host, port = split_address(address, "upstream")
+    try:
+        return socket.getaddrinfo(
+            host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except (OSError, UnicodeError):
+        return []
+
+
 async def dial(address: str) -> socket.socket:
     """A connected, non-blocking socket to the first address that answers.
 
     :raises OSError: the last address's error.
     """
-    host, port = split_address(address, "upstream")
-    try:
-        found = await trio.socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # a host that no encoding of names can carry
-        raise OSError(errno.EINVAL, f"malformed host name: {error}") from error
+    found: Sequence[_Found] = _numeric(address)
+    if not found:
+        host, port = split_address(address, "upstream")
+        try:
+            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:  # a host that no encoding of names can carry
+            raise OSError(errno.EINVAL, f"malformed host name: {error}") from error
     failure: OSError | None = None
     for family, kind, protocol, _, name in found:
         sock = socket.socket(family, kind, protocol)
@@ -98,7 +117,10 @@ async def dial(address: str) -> socket.socket:
 async def _connect(sock: socket.socket, name: Any) -> None:
     code = sock.connect_ex(name)
     if code == errno.EINPROGRESS:
+        # On loopback the handshake is over by now, and asking again says so.
+        code = sock.connect_ex(name)
+    if code == errno.EALREADY:
         await trio.lowlevel.wait_writable(sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code:
+    if code not in (0, errno.EISCONN):
         raise OSError(code, os.strerror(code))

@@ -45,6 +45,7 @@ class Held:
     def hold(self, name: str) -> None:
         """Let nothing cross; ``name`` is what :meth:`release` wants."""
         self._holds.add(name)
+        self._look_again()
 
     def release(self, name: str) -> None:
         self._holds.discard(name)
@@ -59,6 +60,7 @@ class Held:
         been read already waits where it is, so that nothing crosses any more.
         """
         self._unread[name] = streams
+        self._look_again()
 
     def read_again(self, name: str) -> None:
         """Undo :meth:`leave_unread`."""
@@ -66,5 +68,6 @@ class Held:
         self._look_again()
 
     def _look_again(self) -> None:
+        """Something has changed. Those that wait look whether it was for them."""
         self._changed.set()
         self._changed = trio.Event()

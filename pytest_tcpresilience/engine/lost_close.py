@@ -59,6 +59,7 @@ class LostClose:
     def trap(self, name: str, tell: Callable[[Hit], None]) -> None:
         """:param tell: is called when the close has been lost."""
         self._traps[name] = tell
+        self._connection.carriage.look_again()
 
     def let_go(self, name: str) -> None:
         """Take the trap away.
@@ -69,6 +70,8 @@ class LostClose:
         self._traps.pop(name, None)
         if self._taken_by == name:
             self._connection.be_unknown()
+        else:
+            self._connection.carriage.look_again()
 
     async def take_fin(self, upstream: Leg) -> None:
         """The client has ended its stream, and all of it has been passed on."""

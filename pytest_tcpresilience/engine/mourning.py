@@ -35,11 +35,15 @@ def _reset_by(leg: Leg) -> record.Ending:
 
 
 class Mourner:
-    """:param connection: whose legs are watched, from :meth:`watch` to :meth:`forget`."""
+    """:param connection: whose legs are watched, from :meth:`watch` to :meth:`forget`.
+
+    :ivar mourns: whether a leg has failed.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._vigil = connection.proxy.vigil
+        self.mourns = False
         self._watched: list[tuple[int, Callable[[], None]]] = []
 
     def watch(self, leg: Leg) -> None:
@@ -48,7 +52,8 @@ class Mourner:
             return
 
         def failed() -> None:
-            self._connection.start_soon(lambda: self._mourn(leg))
+            self.mourns = True
+            self._connection.timers.start_soon(lambda: self._mourn(leg))
 
         self._watched.append((descriptor, failed))
         self._vigil.watch(descriptor, failed)
@@ -56,6 +61,7 @@ class Mourner:
     def forget(self) -> None:
         for descriptor, callback in self._watched:
             self._vigil.forget(descriptor, callback)
+        self._watched.clear()
 
     async def _mourn(self, leg: Leg) -> None:
         """A leg has failed. If nobody reads there who could tell, pass it on.

@@ -319,7 +319,7 @@ class Proxy:
     def reshape(self) -> None:
         """Have the pumps look again at what shapes and counts their bytes."""
         for connection in list(self.connections.values()):
-            connection.wake()
+            connection.carriage.look_again()
 
     def _arm_timer(self, toxic: toxics.Toxic, connection: Connection) -> None:
         delay_s = toxic.attributes.get("timeout", 0) / 1000

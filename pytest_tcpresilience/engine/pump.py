@@ -7,6 +7,10 @@ and go in the middle of a transfer. It does not know which toxics there are (it 
 With no stream toxic the reader sends what it has read itself. With one, it fills a
 queue, and a writer, started when first needed, empties it. The reader sends directly
 again once the queue is empty and the writer is not in the middle of a chunk.
+
+It carries what :mod:`.carrier` may not: bytes that a toxic wants to see, and those of a
+connection that is held. All that it knows outlives its tasks, so that they can be
+cancelled at any moment and the next ones, or the carrier, go on where they were.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from pytest_tcpresilience.engine import shaping, toxics
-from pytest_tcpresilience.engine.legs import Leg, readable, writable
+from pytest_tcpresilience.engine import shaping
+from pytest_tcpresilience.engine.legs import readable, writable
+from pytest_tcpresilience.engine.way import Broken, Way
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.engine.connection import Connection
@@ -29,23 +34,26 @@ READ_SIZE = 128 * 1024
 
 
 class Pump:
-    """One direction: reads from ``source``, writes to ``sink``."""
+    """One direction of a connection, in trio."""
 
-    def __init__(
-        self, connection: Connection, stream: toxics.Stream, source: Leg, sink: Leg
-    ) -> None:
+    def __init__(self, connection: Connection, way: Way) -> None:
         self._connection = connection
-        self._stream = stream
-        self._source = source
-        self._sink = sink
+        self._way = way
+        self._stream = way.stream
         self._queue: deque[shaping.Chunk] = deque()
         self._queued = 0
         self._flow = shaping.Flow()
         # One for each direction: what one of them carries does not change the other's luck.
-        self._random = random.Random(f"{connection.seed}/{stream}")
+        self._random = random.Random(f"{connection.seed}/{way.stream}")
         self._sending = False
+        self._closing = False
         self._writer_started = False
         self._changed = trio.Event()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that is still to be sent is the way's."""
+        return not (self._queue or self._sending)
 
     def wake(self) -> None:
         """Look again: the toxics changed, or the queue did."""
@@ -57,17 +65,35 @@ class Pump:
         self._flow = self._flow.without(name)
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Read until the source ends. ``nursery`` takes the writer, if one is needed."""
+        """Read until the source ends. ``nursery`` takes the writer, if one is needed.
+
+        To be called again where it was cancelled, if the connection goes on.
+        """
         # ClosedResourceError: a fault closed the socket while this waited for it.
         with contextlib.suppress(trio.ClosedResourceError):
             await self._read(nursery)
 
     async def _read(self, nursery: trio.Nursery) -> None:
+        if not await self._flush():
+            return
+        self._sending = self._writer_started = False
+        if self._closing:
+            await self._close()
+            return
+        if self._queue:
+            self._start_writer(nursery)
+        if not self._source_ended():
+            await self._read_on(nursery)
+
+    def _source_ended(self) -> bool:
+        return self._way.end_due or bool(self._queue and not self._queue[-1].data)
+
+    async def _read_on(self, nursery: trio.Nursery) -> None:
         while True:
             data = await self._receive()
             if data is None:
                 return
-            if self._queue or self._sending or self._connection.shapes(self._stream):
+            if not self.at_rest or self._connection.shapes(self._stream):
                 self._enqueue(data, nursery)
             elif not await self._send(data):
                 return
@@ -82,17 +108,18 @@ class Pump:
 
     async def _receive(self) -> bytes | None:
         """The next bytes; ``b""`` at the end of the stream; ``None`` when it broke."""
+        source = self._way.source
         while True:
-            await readable(self._source)
+            await readable(source)
             if self._connection.halted(self._stream):
                 await self._connection.resumed(self._stream)
                 continue
             try:
-                data = self._source.sock.recv(READ_SIZE)
+                data = source.sock.recv(READ_SIZE)
             except BlockingIOError:
                 continue
             except OSError as error:
-                self._connection.broke(self._source, error)
+                self._connection.broke(source, error)
                 return None
             self._connection.moved(self._stream, len(data))
             return data
@@ -102,6 +129,9 @@ class Pump:
         self._queue.append(chunk)
         self._queued += len(data)
         self.wake()
+        self._start_writer(nursery)
+
+    def _start_writer(self, nursery: trio.Nursery) -> None:
         if not self._writer_started:
             self._writer_started = True
             nursery.start_soon(self._run_writer)
@@ -144,6 +174,7 @@ class Pump:
         self._flow = verdict.flow
         self._take(verdict.count)
         self._sending = True
+        self._closing = verdict.close
         alive = await self._send(chunk.piece(verdict.count))
         self._sending = False
         self.wake()
@@ -153,6 +184,8 @@ class Pump:
         if self._queue:
             # A slicer makes thousands of pieces from one read; others want a turn.
             await trio.lowlevel.checkpoint()
+        else:
+            self._connection.carriage.came_to_rest()
         return alive and bool(chunk.data)
 
     async def _close(self) -> None:
@@ -164,22 +197,28 @@ class Pump:
 
         :returns: whether the sink still takes data.
         """
-        left = memoryview(data)
-        while True:
+        if data:
+            self._way.left = data
+        else:
+            self._way.end_due = True
+        return await self._flush()
+
+    async def _flush(self) -> bool:
+        """Send what the way still has. Whether the sink still takes data."""
+        way = self._way
+        while way.left or (way.end_due and not way.ended):
             if self._connection.halted(self._stream):
                 await self._connection.resumed(self._stream)
-            if not data:
-                await self._connection.finish(self._stream, self._sink)
+                continue
+            if not way.left:
+                await self._connection.finish(self._stream, way.sink)
+                way.ended = True
                 return True
             try:
-                count = self._sink.sock.send(left[: self._connection.room(len(left))])
-                self._connection.sent(self._stream, count)
-                left = left[count:]
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._connection.broke(self._sink, error)
+                way.flush_left(self._connection.room(len(way.left)))
+            except Broken as broken:
+                self._connection.broke(broken.leg, broken.error)
                 return False
-            if not left:
-                return True
-            await writable(self._sink)
+            if way.left:
+                await writable(way.sink)
+        return True

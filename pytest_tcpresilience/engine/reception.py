@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from pytest_tcpresilience.engine import descriptors, endpoints
-from pytest_tcpresilience.engine.complaints import complain
 from pytest_tcpresilience.engine.connection import Connection
 from pytest_tcpresilience.engine.door import Door
 from pytest_tcpresilience.engine.legs import client_leg
@@ -79,15 +78,4 @@ class Reception:
             local_address=endpoints.address_of(sock.getsockname()),
             epoch=self.epoch,
         )
-        self._proxy.start_soon(partial(self._carry, connection))
-
-    async def _carry(self, connection: Connection) -> None:
-        try:
-            await connection.run()
-        except Exception as error:
-            # A mistake of ours costs this connection, and not the engine with all the
-            # others. The test is told by the event, a reader by standard error.
-            complain(error)
-            self._proxy.events.add(
-                "internal_error", connection=connection.number, error=repr(error)
-            )
+        self._proxy.start_soon(partial(connection.guard, connection.run))

@@ -16,6 +16,7 @@ import trio
 from pytest_tcpresilience._version import __version__
 from pytest_tcpresilience.engine import descriptors
 from pytest_tcpresilience.engine.api import Api
+from pytest_tcpresilience.engine.carrier import carry
 from pytest_tcpresilience.engine.farewell import delete_all
 from pytest_tcpresilience.engine.http import Server
 from pytest_tcpresilience.engine.neighbour import Neighbour
@@ -71,6 +72,7 @@ async def serve(
                 neighbour=neighbour,
             )
 
+        nursery.start_soon(carry)
         tenants = Tenants(nursery, make)
         for each in ends:
             nursery.start_soon(until, each)

@@ -316,7 +316,7 @@ MEET: dict[str, Callable[[Active, Connection], None]] = {
 def let_go(toxic: Toxic, connection: Connection) -> None:
     """The toxic is removed: undo what can be undone."""
     connection.timers.disarm(toxic.name)
-    connection.forget(toxic.name)
+    connection.carriage.forget(toxic.name)
     connection.record.lifted(toxic.name)
     if toxic.type in LET_GO:
         LET_GO[toxic.type](toxic, connection)

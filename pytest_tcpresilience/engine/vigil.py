@@ -3,7 +3,8 @@
 Owns one epoll instance, which sleeps inside of trio's, and a callback for each socket. A
 connection that is held, half-closed or still being dialled has no reader, so a reset would
 be noticed with the next write only, which may never come. It does not know what a
-connection is, nor what becomes of it then.
+connection is, nor what becomes of it then. Of those that :mod:`.carrier` has, that one hears
+itself.
 
 Why not a task for each socket: trio allows one reader for each, and an idle connection is
 to cost a few kilobytes. Registered for no event at all, a socket still reports EPOLLERR
@@ -12,6 +13,7 @@ to cost a few kilobytes. Registered for no event at all, a socket still reports 
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
 from collections.abc import Callable
@@ -40,7 +42,13 @@ class Vigil:
     def forget(self, descriptor: int, callback: Callable[[], None]) -> None:
         """No longer wanted. The number may belong to another socket by now."""
         if self._callbacks.get(descriptor) is callback:
-            del self._callbacks[descriptor]
+            self._drop(descriptor)
+
+    def _drop(self, descriptor: int) -> None:
+        del self._callbacks[descriptor]
+        if self._epoll is not None and not self._epoll.closed:
+            with contextlib.suppress(OSError):  # a socket that was closed has left by itself
+                self._epoll.unregister(descriptor)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -53,5 +61,5 @@ class Vigil:
                     # Closed both ways is no error (EPOLLHUP), and nothing to report.
                     callback = self._callbacks.get(descriptor)
                     if events & select.EPOLLERR and callback is not None:
-                        del self._callbacks[descriptor]
+                        self._drop(descriptor)
                         callback()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -33,23 +34,32 @@ def cross(
     pool: ThreadPoolExecutor,
     size: int,
     meanwhile: Callable[[], Any] = lambda: None,
+    at_least: int = 1,
 ) -> None:
     """Random bytes in both directions at once, to the end of both streams.
 
-    :param meanwhile: called again and again until all is written, and at least once.
+    :param meanwhile: called again and again until all is written.
+    :param at_least: how often, however fast the bytes cross: the last ones wait for it.
     """
     payloads = [random.Random(seed).randbytes(size) for seed in (1, 2)]
+    enough = threading.Event()
     reading = [pool.submit(receive_all, sock) for sock in pair.ends[::-1]]
 
     def send(sock: socket.socket, payload: bytes, seed: int) -> None:
-        send_in_chunks(sock, payload, seed)
+        send_in_chunks(sock, payload[:-1], seed)
+        enough.wait()
+        sock.sendall(payload[-1:])
         sock.shutdown(socket.SHUT_WR)
 
     writing = [
         pool.submit(send, sock, payload, seed)
         for seed, (sock, payload) in enumerate(zip(pair.ends, payloads, strict=True))
     ]
-    meanwhile()
+    try:
+        for _ in range(at_least):
+            meanwhile()
+    finally:
+        enough.set()
     while not all(each.done() for each in writing):
         meanwhile()
     for each in writing:

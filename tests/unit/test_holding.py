@@ -62,22 +62,27 @@ def test_whoever_waits_goes_on_with_the_last_that_lets_go() -> None:
 def test_a_connection_that_is_ending_takes_no_more_work(by_its_end: bool) -> None:
     """Whoever asks is the engine: what is raised there ends all connections."""
     leg = cast(Leg, Mock())
-    proxy = cast(Proxy, Mock(seed="s"))
 
     async def main() -> None:
-        connection = Connection(proxy, 1, leg, ("c", 1), ("l", 1))
         worked = []
 
         async def work() -> None:
-            worked.append(1)
+            worked.append("begun")
+            await trio.sleep_forever()
 
-        with connection._scope:
-            async with trio.open_nursery() as nursery:
-                connection._nursery = nursery
-                connection.start_soon(work)
-                await trio.testing.wait_all_tasks_blocked()
-                (nursery.cancel_scope if by_its_end else connection._scope).cancel()
-        connection.start_soon(work)
-        assert worked == [1]
+        async with trio.open_nursery() as nursery:
+            proxy = cast(Proxy, Mock(seed="s", start_soon=nursery.start_soon))
+            connection = Connection(proxy, 1, leg, ("c", 1), ("l", 1))
+            connection.timers.start_soon(work)
+            await trio.testing.wait_all_tasks_blocked()
+            if by_its_end:
+                connection.timers.end()
+            else:
+                connection._scope.cancel()
+            connection.timers.start_soon(work)
+            await trio.testing.wait_all_tasks_blocked()
+            connection.timers.end()
+        # Past the nursery: what was begun has been cancelled.
+        assert worked == ["begun"]
 
     trio.run(main)
