@@ -1,0 +1,1 @@
+"""Measurements that a test cannot make without depending on the machine."""

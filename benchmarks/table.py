@@ -1,0 +1,174 @@
+"""From figures to the table, and whether the budgets are kept. Pure.
+
+Owns the rows, and each row's budget.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+Figure = float | None
+
+
+@dataclass(frozen=True)
+class Medians:
+    """Of one row; ``None`` where nothing was measured."""
+
+    direct: Figure
+    embedded: Figure
+    toxiproxy: Figure
+
+
+@dataclass(frozen=True)
+class Budget:
+    """:param words: for the table. :param kept: judged by it; ``None`` when it cannot be."""
+
+    words: str
+    kept: Callable[[Medians], bool | None]
+
+
+def at_least(factor: float) -> Budget:
+    """So many times Toxiproxy's."""
+
+    def kept(row: Medians) -> bool | None:
+        if row.embedded is None or row.toxiproxy is None:
+            return None
+        return row.embedded >= factor * row.toxiproxy
+
+    return Budget(f"≥ {factor:g} × Toxiproxy", kept)
+
+
+def at_most_share(share: float) -> Budget:
+    """At most this share of Toxiproxy's."""
+
+    def kept(row: Medians) -> bool | None:
+        if row.embedded is None or row.toxiproxy is None:
+            return None
+        return row.embedded <= share * row.toxiproxy
+
+    return Budget(f"≤ {share:g} × Toxiproxy", kept)
+
+
+def _added(row: Medians) -> bool | None:
+    if row.direct is None or row.embedded is None or row.toxiproxy is None:
+        return None
+    return row.embedded - row.direct <= row.toxiproxy - row.direct
+
+
+def at_most(limit: float, unit: str) -> Budget:
+    def kept(row: Medians) -> bool | None:
+        return None if row.embedded is None else row.embedded <= limit
+
+    return Budget(f"≤ {limit:g} {unit}", kept)
+
+
+ADDED = Budget("adds ≤ Toxiproxy", _added)
+
+
+@dataclass(frozen=True)
+class Row:
+    """:param key: of the figures."""
+
+    key: str
+    title: str
+    unit: str
+    budget: Budget | None = None
+
+
+QUARTER = at_most_share(0.25)
+ROWS: tuple[Row, ...] = (
+    Row("bulk", "bulk throughput", "MB/s", at_least(2)),
+    Row("bulk cpu", "CPU per MiB carried", "µs"),
+    Row("rtt 1", "round trip of 1 B", "µs", ADDED),
+    Row("rtt 64", "round trip of 64 B", "µs", ADDED),
+    Row("rtt 16384", "round trip of 16 KiB", "µs", ADDED),
+    Row("rtt 64 cpu", "CPU per round trip of 64 B", "µs"),
+    Row("connects", "connect, 1 B, echo, RST", "per s", at_least(1)),
+    Row("connects cpu", "CPU per connection", "µs"),
+    Row("memory 1000", "memory per idle connection, 1,000 of them", "KiB", QUARTER),
+    Row(
+        "memory 10000",
+        "memory per idle connection, up to 10,000 of them",
+        "KiB",
+        at_most_share(0.25),
+    ),
+    Row("start", "start of the engine", "ms", at_most(250, "ms")),
+    Row("link", "link made and ended", "ms", at_most(5, "ms")),
+    Row("call idle", "control call", "ms"),
+    Row("call busy", "control call during a bulk transfer", "ms"),
+    Row("call blocked", "toxic removed while the data path is blocked", "ms", at_most(100, "ms")),
+    Row("fault", "from the call to the end that the client sees", "ms"),
+    Row("latency error", "latency of 50 ms: too much by", "ms"),
+    Row("rate error", "bandwidth of 2 MB/s: too fast by", "%"),
+)
+
+
+def medians(samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Medians]:
+    """:param samples: of each target, the figures of each row."""
+
+    def median(target: str, key: str) -> Figure:
+        found = samples.get(target, {}).get(key)
+        return statistics.median(found) if found else None
+
+    return {
+        row.key: Medians(*(median(each, row.key) for each in ("direct", "embedded", "toxiproxy")))
+        for row in ROWS
+    }
+
+
+def missed(rows: Mapping[str, Medians]) -> list[str]:
+    """The titles of the rows whose budget is not kept."""
+    return [row.title for row in ROWS if row.budget and row.budget.kept(rows[row.key]) is False]
+
+
+def _number(value: Figure) -> str:
+    if value is None:
+        return ""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def _line(row: Row, values: Medians) -> str:
+    ratio = None
+    if values.embedded is not None and values.toxiproxy:
+        ratio = values.embedded / values.toxiproxy
+    verdict = ""
+    if row.budget is not None:
+        words = {True: "kept", False: "**missed**", None: "not judged"}
+        verdict = f"{row.budget.words}: {words[row.budget.kept(values)]}"
+    cells = [
+        row.title,
+        row.unit,
+        _number(values.direct),
+        _number(values.embedded),
+        _number(values.toxiproxy),
+        "" if row.key.endswith("error") else _number(ratio),
+        verdict,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def render(rows: Mapping[str, Medians]) -> str:
+    head = "| | unit | direct | embedded | Toxiproxy | ratio | budget |"
+    return "\n".join(
+        [head, "| --- | --- | ---: | ---: | ---: | ---: | --- |"]
+        + [_line(row, rows[row.key]) for row in ROWS]
+    )
+
+
+BEGIN = "<!-- generated by python -m benchmarks: begin -->"
+END = "<!-- generated by python -m benchmarks: end -->"
+
+
+def replace(page: str, generated: str) -> str:
+    """The page with what is between its two marks replaced.
+
+    :raises ValueError: the page has no such marks.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no {BEGIN} and {END} in the page")
+    return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
