@@ -50,12 +50,17 @@ ENGINES: dict[str, Callable[[], Carrier]] = {
 }
 
 _names = itertools.count(1)
-# These are about our own server: its process, its HTTP, and what only it has.
+# These are about our own server: its process, its HTTP, what only it has, and how it passes on
+# what comes from either side; behind a hop that is Toxiproxy's to do.
 OUR_OWN = frozenset(
     (
+        "test_abrupt",
         "test_api",
+        "test_data_path",
         "test_death",
+        "test_faithful",
         "test_populate",
+        "test_resets",
         "test_seed",
         "test_serve",
         "test_sharing",

@@ -89,12 +89,15 @@ def run(scenario: Scenario, engine: Engine) -> Observed:
         with server:
             if scenario.end == "server":
                 scenario.settings.apply(server)
+            # The last segment falls into the exchange: before its end, which may be late.
+            last = time.monotonic()
             exchange(client, server)
-            return _play(link, client, server, scenario)
+            return _play(link, client, server, scenario, last)
 
 
-def _play(link: Link, client: socket.socket, server: socket.socket, scenario: Scenario) -> Observed:
-    last = time.monotonic()
+def _play(
+    link: Link, client: socket.socket, server: socket.socket, scenario: Scenario, last: float
+) -> Observed:
     if scenario.does == OUTLIVES:
         return _outlive(link, client, server)
     if scenario.end == "server":
