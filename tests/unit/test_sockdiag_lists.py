@@ -27,9 +27,11 @@ def address(sock: socket.socket) -> tuple[str, int]:
     return host, port
 
 
-def listed(local_port: int = 0, remote_port: int = 0) -> list[Listed]:
+def listed(local_port: int = 0, remote_port: int = 0, host: str = "") -> list[Listed]:
+    """:param host: of the client; on another address the same port may be another test's."""
     with SockDiag() as diag:
-        return diag.connections(local_port=local_port, remote_port=remote_port)
+        found = diag.connections(local_port=local_port, remote_port=remote_port)
+    return [each for each in found if not host or host in (each.local[0], each.remote[0])]
 
 
 # --- lists --------------------------------------------------------------------------------
@@ -40,17 +42,15 @@ def test_both_ends_of_a_connection_are_listed_and_the_listener_is_not(pair: Pair
     ends = {(each.local, each.remote) for each in listed()}
     assert {(client, server), (server, client)} <= ends
     assert all(each.seen.state in sockdiag.CONNECTED for each in listed())
-    assert [(each.local, each.remote) for each in listed(remote_port=server[1])] == [
-        (client, server)
-    ]
-    assert [(each.local, each.remote) for each in listed(local_port=server[1])] == [
-        (server, client)
-    ]
+    to_server = listed(remote_port=server[1], host=client[0])
+    assert [(each.local, each.remote) for each in to_server] == [(client, server)]
+    from_server = listed(local_port=server[1], host=client[0])
+    assert [(each.local, each.remote) for each in from_server] == [(server, client)]
     assert listed(local_port=server[1], remote_port=server[1]) == []
 
 
 def test_what_is_listed_is_what_a_lookup_finds(pair: Pair) -> None:
-    (found,) = listed(remote_port=address(pair.accepted)[1])
+    (found,) = listed(remote_port=address(pair.accepted)[1], host=address(pair.client)[0])
     with SockDiag() as diag:
         looked_up = diag.lookup(address(pair.client), address(pair.accepted))
     assert looked_up is not None
@@ -67,7 +67,7 @@ def test_an_ipv4_connection_of_an_ipv6_socket_is_written_as_ipv4() -> None:
         with socket.create_connection(("127.0.0.1", port)) as client:
             accepted, _ = listener.accept()
             with accepted:
-                (found,) = listed(local_port=port)
+                (found,) = listed(local_port=port, host="127.0.0.1")
                 assert (found.local, found.remote) == (("127.0.0.1", port), address(client))
                 with SockDiag() as diag:
                     looked_up = diag.lookup(found.local, found.remote)
