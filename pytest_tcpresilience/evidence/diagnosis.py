@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pytest_tcpresilience.evidence import findings
+from pytest_tcpresilience.evidence import findings, forgetting
 from pytest_tcpresilience.evidence.verdict import Observation, Outcome, judge
 
 Found = Mapping[str, str]
@@ -165,7 +165,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "the middlebox forgot the flow, {idle_for} after its last byte; it is a proxy, which "
         "answers keepalive probes itself and counts bytes only",
         "have the application send something more often than the box's idle timeout, or raise that",
-        findings.forgotten_by_proxy,
+        forgetting.forgotten_by_proxy,
     ),
     CauseRow(
         "middlebox_shorter",
@@ -174,7 +174,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "the flow was forgotten after {idle_timeout} without a segment, and TCP_KEEPIDLE is "
         "{idle}: the first probe comes too late to keep it alive",
         "{cures}",
-        findings.middlebox_shorter,
+        forgetting.middlebox_shorter,
         LATE | EARLY | {Outcome.WRONG_ERROR},
     ),
     CauseRow(
@@ -183,7 +183,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "the middlebox forgot the flow, {idle_for} after its last byte, and SO_KEEPALIVE is off "
         "on this socket: no probe kept it alive",
         "set SO_KEEPALIVE, with TCP_KEEPIDLE below the box's idle timeout, or raise that",
-        findings.forgotten_keepalive_off,
+        forgetting.forgotten_keepalive_off,
     ),
     CauseRow(
         "forgotten",
@@ -191,7 +191,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "the middlebox forgot the flow, {idle_for} after its last byte",
         "set TCP_KEEPIDLE below the box's idle timeout, so that probes keep the flow alive, or "
         "raise the box's timeout",
-        findings.forgotten,
+        forgetting.forgotten,
     ),
     CauseRow(
         "evicted_noticed_by_reset",
@@ -200,7 +200,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "{after} after the fault: that is what it noticed, and not its own timers",
         "expect ConnectionResetError as well as TimeoutError, and have the client send "
         "something (a probe, a heartbeat) sooner",
-        findings.evicted_noticed_by_reset,
+        forgetting.evicted_noticed_by_reset,
         frozenset({Outcome.TOO_LATE, Outcome.WRONG_ERROR}),
     ),
     CauseRow(
@@ -209,7 +209,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "the flow was evicted, and the client's next segment, {at} after the fault, was answered "
         "with RST; the application did not act on it",
         "look for an except clause that swallows ECONNRESET, or for a socket that nobody reads",
-        findings.evicted_swallowed,
+        forgetting.evicted_swallowed,
     ),
     CauseRow(
         "evicted_keepalive_off",
@@ -217,7 +217,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "the flow was evicted: only the client's next segment is answered, with RST, and it sent "
         "none; SO_KEEPALIVE is off on this socket",
         "{settings}",
-        findings.evicted_keepalive_off,
+        forgetting.evicted_keepalive_off,
     ),
     CauseRow(
         "evicted_quiet",
@@ -225,7 +225,7 @@ CAUSES: tuple[CauseRow, ...] = (
         "the flow was evicted: only the client's next segment is answered, with RST, and it sent "
         "none in time",
         "lower TCP_KEEPIDLE or the application's heartbeat, or widen within=",
-        findings.evicted_quiet,
+        forgetting.evicted_quiet,
     ),
     CauseRow(
         "connect_unanswered",
