@@ -27,6 +27,7 @@ from pytest_tcpresilience.control.calls import Calls, Unreachable
 from pytest_tcpresilience.control.naming import Maker, is_leftover
 from pytest_tcpresilience.engine_choice import EngineChoice, ports_of
 from pytest_tcpresilience.errors import HarnessError, UsageError
+from pytest_tcpresilience.kernel.owners import started_at
 from pytest_tcpresilience.tcp.addresses import join_address
 
 if TYPE_CHECKING:
@@ -113,15 +114,6 @@ def _machine() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
-def _started(pid: int) -> int | None:
-    """When a process began, in ticks since boot (proc(5), field 22 of stat)."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
 class ToxiproxyServer:
     """A running server.
 
@@ -149,7 +141,7 @@ class ToxiproxyServer:
             timeout_s,
         )
         self._machine = _machine()
-        self._me = Maker(self._machine, os.getpid(), _started(os.getpid()) or 0)
+        self._me = Maker(self._machine, os.getpid(), started_at(os.getpid()) or 0)
         self._own: set[str] = set()
         # Of these the loss was reported, so that their end is no news.
         self._lost: set[str] = set()
@@ -308,7 +300,7 @@ class ToxiproxyServer:
     def remove_leftovers(self) -> None:
         """Delete proxies of ours whose makers have ended."""
         for name in self.call("GET", "/proxies"):
-            if is_leftover(name, self._machine, time.time(), _started):
+            if is_leftover(name, self._machine, time.time(), started_at):
                 with contextlib.suppress(HarnessError):  # somebody else was quicker
                     self.call("DELETE", f"/proxies/{quote(name, safe='')}")
 

@@ -6,7 +6,6 @@ however that ends. What is said to it is its callers' business.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 import trio
 
 from pytest_tcpresilience.engine.errors import ApiError
+from pytest_tcpresilience.kernel import owners, procnet
 
 START_S = 8.0
 POLL_S = 0.005
@@ -41,26 +41,12 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _listening(port: int) -> set[str]:
-    """Inodes of the sockets that listen on a port (proc(5), net/tcp)."""
-    found = set()
-    with open("/proc/self/net/tcp") as table:
-        for line in table:
-            fields = line.split()
-            if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == port:
-                found.add(fields[9])
-    return found
-
-
 def _is_listening(pid: int, port: int) -> bool:
     """Whether it is this process that listens on the port, and not a stranger."""
-    wanted = {f"socket:[{inode}]" for inode in _listening(port)}
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{pid}/fd/{name}") in wanted:
-                    return True
-    return False
+    try:
+        return bool(procnet.listening(port) & owners.of_process(pid))
+    except OSError:  # it has ended
+        return False
 
 
 class Neighbour:

@@ -33,16 +33,32 @@ def connections(*, local_port: int = 0, remote_port: int = 0) -> list[Listed]:
 
     :raises OSError: when there is no such table.
     """
-    found = list(_rows(socket.AF_INET))
-    if os.path.exists(TABLES[socket.AF_INET6]):
-        found += _rows(socket.AF_INET6)
     return [
         each
-        for each in found
+        for each in _all_rows()
         if each.seen.state in CONNECTED
         and local_port in (0, each.local[1])
         and remote_port in (0, each.remote[1])
     ]
+
+
+def listening(port: int) -> set[int]:
+    """The inodes of the sockets that listen on a port, on whatever address.
+
+    :raises OSError: when there is no such table.
+    """
+    return {
+        each.seen.inode
+        for each in _all_rows()
+        if each.seen.state == "listen" and each.local[1] == port
+    }
+
+
+def _all_rows() -> list[Listed]:
+    found = list(_rows(socket.AF_INET))
+    if os.path.exists(TABLES[socket.AF_INET6]):
+        found += _rows(socket.AF_INET6)
+    return found
 
 
 def _rows(family: int) -> Iterator[Listed]:

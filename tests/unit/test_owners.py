@@ -272,3 +272,11 @@ def test_root_borrows_from_anybody(pair: Pair) -> None:
         assert owner.pid == child.pid
         check_shared(pair, borrowed(owner))
         child.communicate("")
+
+
+def test_when_a_process_began_tells_it_from_a_later_one_of_its_number() -> None:
+    mine, parents = owners.started_at(os.getpid()), owners.started_at(os.getppid())
+    assert mine is not None
+    assert parents is not None
+    assert parents <= mine == owners.started_at(os.getpid())
+    assert owners.started_at(2**22 + 1) is None  # above the largest number that Linux gives

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -60,3 +61,12 @@ def test_a_system_without_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procnet, "TABLES", dict.fromkeys(procnet.TABLES, "/proc/net/nothing"))
     with pytest.raises(FileNotFoundError):
         procnet.connections()
+
+
+def test_who_listens_on_a_port_is_told_from_who_is_connected_to_it() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        port = listener.getsockname()[1]
+        assert procnet.listening(port) == {os.fstat(listener.fileno()).st_ino}
