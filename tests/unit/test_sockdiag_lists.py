@@ -46,7 +46,7 @@ def test_both_ends_of_a_connection_are_listed_and_the_listener_is_not(pair: Pair
     assert [(each.local, each.remote) for each in to_server] == [(client, server)]
     from_server = listed(local_port=server[1], host=client[0])
     assert [(each.local, each.remote) for each in from_server] == [(server, client)]
-    assert listed(local_port=server[1], remote_port=server[1]) == []
+    assert listed(local_port=server[1], remote_port=server[1], host=client[0]) == []
 
 
 def test_what_is_listed_is_what_a_lookup_finds(pair: Pair) -> None:
@@ -81,7 +81,7 @@ def test_more_than_fits_into_one_piece() -> None:
         clients = [
             stack.enter_context(socket.create_connection(address(listener))) for _ in range(300)
         ]
-        found = listed(remote_port=address(listener)[1])
+        found = listed(remote_port=address(listener)[1], host="127.0.0.1")
         assert {each.local for each in found} == {address(client) for client in clients}
         assert len(found) == 300
 
