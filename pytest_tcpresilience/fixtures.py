@@ -47,6 +47,7 @@ class LinkFactory(Protocol):
         host: str | None = None,
         enabled: bool = True,
         middlebox: Middlebox | None = None,
+        client: str = "",
     ) -> Link:
         """A link to ``upstream``.
 
@@ -57,6 +58,8 @@ class LinkFactory(Protocol):
             :meth:`.Link.enable`: its port is known, and faults can be armed.
         :param middlebox: a box in the way that forgets each idle flow, as
             :meth:`Link.put_behind` says.
+        :param client: what records and reports call whoever uses it; the test's own name
+            if not given.
         :raises UsageError: for a malformed upstream.
         :raises HarnessError: when the engine cannot start.
         """
@@ -95,9 +98,11 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
     Everything is ended at teardown; a scheduled fault that never hit fails the test.
     """
     from pytest_tcpresilience.link import Link
+    from pytest_tcpresilience.report.taking import journal_of
     from pytest_tcpresilience.upstream import Upstream
 
     settings = settings_of(request.node)
+    journal = journal_of(request.node)
     links: list[Link] = []
 
     choice = request.config.stash[CHOICE]
@@ -108,6 +113,7 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
         host: str | None = None,
         enabled: bool = True,
         middlebox: Middlebox | None = None,
+        client: str = "",
     ) -> Link:
         parsed = Upstream.parse(upstream)
         owner = _owner(request.config)
@@ -121,6 +127,8 @@ def tcp_link(request: pytest.FixtureRequest) -> Iterator[LinkFactory]:
             enabled=enabled,
             # A host of the test's own is where its clients reach it, too.
             advertised=choice.link_host if host is None else "",
+            client=client,
+            journal=journal,
         )
         links.append(link)
         if middlebox is not None:
@@ -172,10 +180,11 @@ def virtual_tcp(request: pytest.FixtureRequest) -> Iterator[VirtualTcp]:
     A plain test calls ``virtual_tcp.run(main)``. An async test of pytest-trio runs on it as
     a whole, and needs the fixture ``autojump_clock`` too.
     """
+    from pytest_tcpresilience.report.taking import journal_of
     from pytest_tcpresilience.virtual.run import VirtualTcp
 
     item = request.node
-    virtual = item.stash[VIRTUAL] = VirtualTcp(settings=settings_of(item))
+    virtual = item.stash[VIRTUAL] = VirtualTcp(settings=settings_of(item), journal=journal_of(item))
     test = item.obj
     if inspect.iscoroutinefunction(test):
         item.obj = _inside(virtual, test)

@@ -20,6 +20,7 @@ from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import Fault, seconds
 from pytest_tcpresilience.fault_methods import LinkFaults
 from pytest_tcpresilience.reading import Wanted, read_clients
+from pytest_tcpresilience.records.journal import Journal
 from pytest_tcpresilience.register import FaultRegister
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.stream_toxics import StreamToxic, StreamToxics
@@ -28,6 +29,7 @@ from pytest_tcpresilience.upstream import Upstream
 from pytest_tcpresilience.waiting import What, wait_for_connection, wait_for_event
 
 if TYPE_CHECKING:
+    from pytest_tcpresilience.tcp.keepalive import Keepalive
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
 
 # The port is known to the test and to its client, so nobody else may get it.
@@ -54,8 +56,14 @@ class Link(LinkFaults[Fault], StreamToxics):
         *,
         enabled: bool = True,
         advertised: str = "",
+        client: str = "",
+        journal: Journal | None = None,
     ) -> None:
         self.name = name
+        self.client = client
+        self.journal = Journal() if journal is None else journal
+        # By connection: the settings of its client's socket, as it was when a fault hit.
+        self.clients: dict[int, Keepalive | None] = {}
         self.upstream = upstream
         self.settings = settings
         self.judged = 0
@@ -209,6 +217,11 @@ class Link(LinkFaults[Fault], StreamToxics):
         accepted = [Wanted(each.number, each.client, server) for each in self.connections]
         return read_clients(server, accepted)
 
+    def settings_now(self) -> dict[int, Keepalive]:
+        """By connection, the settings of its client's socket, where they can be read."""
+        readings = self.keepalives()
+        return {each.connection: each.settings for each in readings if each.complete}
+
     def describe_connections(self) -> str:
         """How many connections are open, and how long each has been idle."""
         now = time.monotonic()
@@ -236,6 +249,16 @@ class Link(LinkFaults[Fault], StreamToxics):
     def listening(self) -> tuple[str, int]:
         """The address to which clients' sockets are connected, whatever they call it."""
         return self._listening
+
+    @property
+    def upstream_address(self) -> str:
+        """``host:port`` of the real server."""
+        return self.upstream.address
+
+    @property
+    def engine_name(self) -> str:
+        """Who carries the link: ``"embedded"``, or ``"toxiproxy 2.12.0"``."""
+        return self._engine.name
 
     @property
     def engine_pid(self) -> int:

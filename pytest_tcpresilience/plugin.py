@@ -31,6 +31,7 @@ from pytest_tcpresilience.fixtures import (
     virtual_tcp,
 )
 from pytest_tcpresilience.kernel import capabilities
+from pytest_tcpresilience.report import taking
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.control.sharing import SharedEngine
@@ -102,7 +103,13 @@ def pytest_report_header(config: pytest.Config) -> str:
     return "; ".join([line, *found.notes])
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    taking.remember_name(item)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    taking.begin(item)
     # Also where no link is asked for: a marker with a mistake would be silently useless.
     settings_of(item)
 
@@ -112,6 +119,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    taking.hand_over(item, report)
     if report.when == "call":
         # After a test that failed, or stopped in its middle, a link has no news about
         # faults that never hit.

@@ -23,6 +23,11 @@ class Carrier(Protocol):
         ...
 
     @property
+    def name(self) -> str:
+        """What records call it."""
+        ...
+
+    @property
     def alive(self) -> bool: ...
 
     @property

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from pytest_tcpresilience.control.engine import Engine
 from pytest_tcpresilience.control.toxiproxy import ToxiproxyServer
+from pytest_tcpresilience.engine_choice import TOXIPROXY
 from pytest_tcpresilience.errors import EngineDied, FaultUnavailable, HarnessError
 from pytest_tcpresilience.kernel.sockdiag import Address
 
@@ -40,6 +41,10 @@ class Chain:
     @property
     def links(self) -> dict[str, Address]:
         return self.hop.links
+
+    @property
+    def name(self) -> str:
+        return f"{TOXIPROXY} {self.server.version}"
 
     @property
     def alive(self) -> bool:

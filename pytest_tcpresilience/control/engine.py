@@ -22,6 +22,7 @@ from pytest_tcpresilience.control.process import (
     SharedProcess,
     listen,
 )
+from pytest_tcpresilience.engine_choice import EMBEDDED
 from pytest_tcpresilience.errors import EngineDied, HarnessError
 from pytest_tcpresilience.kernel import processes
 from pytest_tcpresilience.kernel.sockdiag import Address
@@ -86,6 +87,7 @@ class Engine:
             )
             self._mourner.start()
             self.version = str(self.call("GET", "/version")["engine"])
+            self.name = EMBEDDED
         except BaseException:
             self.stop()
             raise

@@ -93,11 +93,19 @@ def _is_end(error: BaseException) -> bool:
     return isinstance(error, EOFError) or type(error).__name__ in _EOF_NAMES
 
 
+def text_of(error: BaseException) -> str:
+    """What the exception says; also of one whose own ``__str__`` is broken."""
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"(its __str__ raises {type(broken).__name__})"
+
+
 def facts(error: BaseException) -> ErrorFacts:
     """Look through an exception and everything that it wraps."""
     links = list(chain(error))
     codes = [code for link in links if (code := _socket_errno(link)) is not None]
-    text = str(error)
+    text = text_of(error)
     name = type(error).__name__
     return ErrorFacts(
         name=f"{name}: {text}" if text else name,

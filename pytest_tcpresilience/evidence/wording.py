@@ -25,12 +25,14 @@ Blame = Literal["client", "test"]
 
 @dataclass(frozen=True)
 class Words:
-    """:param blame: whose mistake it is. The rest as in :mod:`pytest_tcpresilience.errors`."""
+    """:param blame: whose mistake it is. :param cause: why, if that is known. The rest as in
+    :mod:`pytest_tcpresilience.errors`."""
 
     blame: Blame
     summary: str
     happened: str
     advice: str
+    cause: Cause | None = None
 
 
 def _noticed(seen: Observation) -> str:
@@ -194,4 +196,4 @@ def with_evidence(
     if seen.events:
         origin = seen.hit.at if seen.hit else seen.events[0].at
         happened += f"\n{render(seen.events, origin, most=None if complete else MOST_LINES)}"
-    return Words(words.blame, words.summary, happened, advice)
+    return Words(words.blame, words.summary, happened, advice, cause)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_tcpresilience.errors import (
     ExpectationFailed,
@@ -27,6 +27,8 @@ from pytest_tcpresilience.expectations.outcome import Clocked
 from pytest_tcpresilience.expectations.surroundings import surroundings_of
 from pytest_tcpresilience.faults import NEWS_ONCE
 from pytest_tcpresilience.kernel import processes
+from pytest_tcpresilience.records.making import failure_of, promised_of, reason_of, record_of
+from pytest_tcpresilience.records.record import Record
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.windows import Window
 from pytest_tcpresilience.tcp.windows import within as window_of
@@ -155,8 +157,10 @@ class Expectation(Generic[Subject]):
         health = self._monitor.stop()
         harness = self._lifeguard.failure()
         if harness is not None:
+            self._keep_unjudged("harness_failed", "harness", harness)
             raise harness from error
         if error is not None and not interrupted and not self._is_the_clients(error):
+            self._keep_unjudged("not_judged", "test", error)
             self._link.judged = self._link.last_seq()
             return False
         self._conclude(
@@ -166,7 +170,7 @@ class Expectation(Generic[Subject]):
                 ended_at=ended_at,
                 begun=self._lifeguard.begun,
                 health=health,
-                clients=self._lifeguard.clients,
+                clients=self._link.clients,
             )
         )
         return True
@@ -236,8 +240,70 @@ class Expectation(Generic[Subject]):
         """What this block has seen is no news to the next one."""
         self._link.judged = max((event.seq for event in seen.events), default=0)
 
-    def _fail(self, words: Words, expected: str, error: BaseException | None) -> None:
-        family = ExpectationFailed if words.blame == "client" else UsageError
-        raise family(
-            words.summary, expected=expected, happened=words.happened, advice=words.advice
-        ) from error
+    # --- what comes of it ----------------------------------------------------------------
+
+    def _settle(
+        self,
+        ended: Ended,
+        seen: Observation,
+        outcome: str,
+        words: Words | None,
+        expected: str,
+        **also: Any,
+    ) -> None:
+        """Keep the record, and raise what there is to raise.
+
+        :param words: what is wrong; ``None`` when nothing is.
+        :param also: what only this expectation knows, by fields of :class:`.Record`.
+        """
+        record = record_of(
+            type(self).__name__,
+            str(outcome),
+            seen,
+            error=ended.error,
+            client=seen.client or next(filter(None, self._link.clients.values()), None),
+            expected=expected,
+        )
+        if words is not None:
+            record = replace(
+                record,
+                passed=False,
+                blame=words.blame,
+                summary=words.summary,
+                advice=words.advice,
+                cause=reason_of(words.cause),
+            )
+        self._keep(replace(record, **also))
+        if words is not None:
+            family = ExpectationFailed if words.blame == "client" else UsageError
+            raise family(
+                words.summary, expected=expected, happened=words.happened, advice=words.advice
+            ) from ended.error
+
+    def _keep_unjudged(self, outcome: str, blame: str, error: BaseException) -> None:
+        """For a block that ended by something that is not the client's doing."""
+        self._keep(
+            Record(
+                test="",
+                entry="",
+                expectation=type(self).__name__,
+                outcome=outcome,
+                passed=False,
+                blame=blame,
+                error=failure_of(error),
+                promised=promised_of(window_of(self._promise)),
+                summary=causes.facts(error).name.partition("\n")[0],
+            )
+        )
+
+    def _keep(self, record: Record) -> None:
+        link = self._link
+        link.journal.keep(
+            replace(
+                record,
+                client=link.client,
+                link=link.name,
+                upstream=link.upstream_address,
+                engine=link.engine_name,
+            )
+        )

@@ -42,12 +42,15 @@ class _Continues(Expectation[Subject]):
     def _judge(self, case: rules.Continuity, ended: Ended, expected: str) -> None:
         self._mark_judged(case.seen)
         outcome = rules.judge(case)
-        if outcome is rules.Outcome.FINE:
-            return
-        words = rules.WORDS[self._asked, outcome](case)
-        cause = self._cause(outcome, case.seen)
-        complete = self._link.settings.complete
-        self._fail(with_evidence(words, case.seen, cause, complete=complete), expected, ended.error)
+        words = None
+        if outcome is not rules.Outcome.FINE:
+            words = with_evidence(
+                rules.WORDS[self._asked, outcome](case),
+                case.seen,
+                self._cause(outcome, case.seen),
+                complete=self._link.settings.complete,
+            )
+        self._settle(ended, case.seen, outcome, words, expected)
 
     @staticmethod
     def _cause(outcome: rules.Outcome, seen: Observation) -> Cause | None:
@@ -203,6 +206,8 @@ class stays_quiet(_Continues[Quiet]):
         )
 
     def _begin(self) -> None:
+        # No fault hits here, at which they would be read.
+        self._link.clients.update(self._link.settings_now())
         self._subject.begin(self._begun_at + self._seconds, self._lifeguard.rescuing)
 
     def _conclude(self, ended: Ended) -> None:

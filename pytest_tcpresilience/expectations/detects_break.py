@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_tcpresilience.evidence.timeline import Event
-from pytest_tcpresilience.evidence.verdict import Observation, Outcome, judge, mechanism
+from pytest_tcpresilience.evidence.verdict import (
+    Mechanism,
+    Observation,
+    Outcome,
+    judge,
+    mechanism,
+)
 from pytest_tcpresilience.evidence.wording import explain
 from pytest_tcpresilience.expectations.block import (
     MISTAKES,
@@ -75,17 +81,29 @@ class detects_break(Expectation[Detection]):
         seen = self._observe(ended, own, noticed_at=marked_at)
         self._mark_judged(seen)
         outcome = judge(seen)
+        words = None
         if outcome is not Outcome.NOTICED:
             words = explain(outcome, seen, complete=self._link.settings.complete)
-            self._fail(words, self._expectation(seen), ended.error)
-        assert seen.hit is not None
+        noticed = seen.noticed_at_all and seen.after is not None and seen.after >= 0
+        by = mechanism(seen) if noticed else None
+        nominal = self._nominal(seen, by)
+        self._settle(
+            ended,
+            seen,
+            outcome,
+            words,
+            self._expectation(seen),
+            mechanism="" if by is None else str(by),
+            after=seen.after if noticed else None,
+            nominal=nominal,
+        )
         assert seen.after is not None
-        by = mechanism(seen)
-        forward = self._fast_forward
+        assert by is not None
+        assert nominal is not None
         self._subject.conclude(
             Result(
                 after=seen.after,
-                nominal=seen.after if forward is None else forward.nominal_by(by, seen.after),
+                nominal=nominal,
                 mechanism=by,
                 exception=ended.error,
                 fault=seen.fault,
@@ -94,6 +112,12 @@ class detects_break(Expectation[Detection]):
                 health=ended.health,
             )
         )
+
+    def _nominal(self, seen: Observation, by: Mechanism | None) -> float | None:
+        """Seconds that it takes in production."""
+        if by is None or seen.after is None or self._fast_forward is None:
+            return None if by is None else seen.after
+        return self._fast_forward.nominal_by(by, seen.after)
 
     def _expectation(self, seen: Observation) -> str:
         names = " or ".join(kind.__name__ for kind in self._raises)

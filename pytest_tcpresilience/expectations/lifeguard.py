@@ -20,7 +20,6 @@ from pytest_tcpresilience.kernel import processes
 if TYPE_CHECKING:
     from pytest_tcpresilience.evidence.timeline import Event
     from pytest_tcpresilience.link import Link
-    from pytest_tcpresilience.tcp.keepalive import Keepalive
 
 # Between RST and refusal, and between refusal and the interrupt. Together with the
 # repeats they keep a client that never notices within 1 s of its window and slack.
@@ -55,7 +54,8 @@ class Lifeguard:
         self.rescuing = threading.Event()
         self.interrupted_at: float | None = None
         self.harness_error: HarnessError | None = None
-        self.clients: dict[int, Keepalive | None] = {}
+        # Connections whose settings this block has read; an earlier one's may have changed.
+        self._read: set[int] = set()
 
     def start(self) -> None:
         self.begun = self._link.start_watch(**self._terms, grace=GRACE_S, clock=self._clock)
@@ -105,10 +105,11 @@ class Lifeguard:
     def _read_client(self, event: Event) -> None:
         """A fault has hit: with which settings is the client's socket going to notice?"""
         number = event.get("connection", 0)
-        wanted = event.kind == "fault_hit" and number and number not in self.clients
-        if wanted and len(self.clients) < MOST_READ and not self._over.is_set():
+        wanted = event.kind == "fault_hit" and number and number not in self._read
+        if wanted and len(self._read) < MOST_READ and not self._over.is_set():
+            self._read.add(number)
             host, port = event["client"]
-            self.clients[number] = settings_of((host, port), self._link.listening)
+            self._link.clients[number] = settings_of((host, port), self._link.listening)
 
     def _interrupt(self) -> None:
         attempt = 0

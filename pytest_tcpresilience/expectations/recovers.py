@@ -306,6 +306,7 @@ class recovers(Expectation[Recovery]):
             tries=len(self._subject.failures),
         )
         outcome = rules.judge(case)
+        words = None
         if outcome is not rules.Outcome.RECOVERED:
             words = with_evidence(
                 rules.WORDS[outcome](case),
@@ -313,7 +314,15 @@ class recovers(Expectation[Recovery]):
                 rules.why(outcome, case),
                 complete=self._link.settings.complete,
             )
-            self._fail(words, self._expectation(), ended.error)
+        self._settle(
+            ended,
+            seen,
+            outcome,
+            words,
+            self._expectation(),
+            recovery=case.time,
+            attempts=len(case.attempts),
+        )
         self._subject.tell(seen, case)
 
     def _succeeded_at(self, ended: Ended, seen: Observation) -> float | None:

@@ -16,6 +16,8 @@ from pytest_tcpresilience.evidence.readings import KeepaliveReading
 from pytest_tcpresilience.kernel import processes
 from pytest_tcpresilience.link import Link
 from pytest_tcpresilience.reading import system_defaults
+from pytest_tcpresilience.records.making import settings_of
+from pytest_tcpresilience.records.record import Reason, Record
 from pytest_tcpresilience.tcp.middleboxes import Middlebox
 
 
@@ -58,6 +60,7 @@ def assert_keepalive(
     check_link("assert_keepalive", link)
     promise = _promise(within, writes_within, behind)
     judgements = tuple(judge(one, promise) for one in connected("assert_keepalive", link))
+    _keep(link, promise, judgements)
     failed = [each for each in judgements if each.failures]
     if failed:
         raise ExpectationFailed(
@@ -76,6 +79,32 @@ def assert_keepalive(
         )
     _warn(judgements)
     return judgements
+
+
+def _keep(link: Link, promise: Promise, judgements: tuple[Judgement, ...]) -> None:
+    """A record of the connection that is furthest from the promise."""
+    worst = min(judgements, key=lambda each: ("fails", "unknown", "holds").index(each.verdict))
+    first = next(iter(worst.failures), None)
+    reading = worst.reading
+    link.journal.keep(
+        Record(
+            test="",
+            entry="",
+            expectation="assert_keepalive",
+            outcome=worst.verdict,
+            passed=worst.verdict == "holds",
+            blame={"fails": "client", "unknown": "harness"}.get(worst.verdict, ""),
+            client=link.client,
+            link=link.name,
+            upstream=link.upstream_address,
+            engine=link.engine_name,
+            settings=settings_of(reading.settings) if reading.complete else None,
+            cause=Reason(first.rule, first.why, first.cure) if first else None,
+            summary=first.why if first else "; ".join(worst.unknown),
+            expected=str(promise),
+            advice=first.cure if first else "",
+        )
+    )
 
 
 def connected(call: str, link: Link) -> tuple[KeepaliveReading, ...]:

@@ -19,7 +19,6 @@ from pytest_tcpresilience.expectations.interrupt import Interrupter
 from pytest_tcpresilience.expectations.lifeguard import GRACE_S, REPEAT_S
 from pytest_tcpresilience.expectations.surroundings import Surroundings
 from pytest_tcpresilience.faults import ONCE
-from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.virtual.link import VirtualLink
 
 # The setting hit_timeout is for people who wait. Here a fault may take its time; a run in
@@ -69,7 +68,7 @@ class VirtualLifeguard:
         self.begun = 0
         self.rescuing = threading.Event()
         self.interrupted_at: float | None = None
-        self.clients: dict[int, Keepalive | None] = {}
+        self._read: set[int] = set()
 
     def start(self) -> None:
         self.begun = self._link.last_seq()
@@ -95,8 +94,9 @@ class VirtualLifeguard:
     def _heard(self, event: Event) -> None:
         if event.kind == "fault_hit":
             number = event.get("connection", 0)
-            if number and number not in self.clients:
-                self.clients[number] = self._link.keepalive_of(number)
+            if number and number not in self._read:
+                self._read.add(number)
+                self._link.clients[number] = self._link.keepalive_of(number)
         counts = {
             "hit": event.kind == "fault_hit" and not self._struck,
             "calm": event.kind in ("fault_hit", "toxic_removed"),

@@ -18,6 +18,7 @@ from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import seconds
 from pytest_tcpresilience.fault_methods import LinkFaults
 from pytest_tcpresilience.faults import FAULTS, check_compatible
+from pytest_tcpresilience.records.journal import Journal
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.tcp.addresses import join_address
 from pytest_tcpresilience.tcp.keepalive import Keepalive
@@ -63,8 +64,15 @@ class VirtualLink(LinkFaults[VirtualFault]):
         port: int,
         parts: SplitResult | None,
         settings: Settings,
+        *,
+        client: str = "",
+        journal: Journal | None = None,
     ) -> None:
         self.network = network
+        self.client = client
+        self.journal = Journal() if journal is None else journal
+        # By connection: the settings of its client's socket, as it was when a fault hit.
+        self.clients: dict[int, Keepalive | None] = {}
         self.settings = settings
         self.name = f"link {len(network.links) + 1}"
         self.server = (server.address, port)
@@ -110,6 +118,13 @@ class VirtualLink(LinkFaults[VirtualFault]):
     def url(self) -> str:
         """The upstream as a URL, ``tcp://host:port`` if it was not given as one."""
         return self._parts.geturl() if self._parts else f"tcp://{self.address}"
+
+    @property
+    def upstream_address(self) -> str:
+        """As :attr:`address`: the client is connected to the server itself."""
+        return self.address
+
+    engine_name = "virtual"
 
     # --- faults --------------------------------------------------------------------------
 
@@ -387,6 +402,11 @@ class VirtualLink(LinkFaults[VirtualFault]):
         flow = next(each for each in self.flows.values() if each.number == number)
         client = flow.endpoint(self.network, flow.client)
         return client.keepalive if client is not None else None
+
+    def settings_now(self) -> dict[int, Keepalive]:
+        """By connection, the settings of its client's socket."""
+        found = {flow.number: self.keepalive_of(flow.number) for flow in self.flows.values()}
+        return {number: each for number, each in found.items() if each is not None}
 
     def last_seq(self) -> int:
         """The number of the last event so far."""

@@ -20,6 +20,7 @@ import trio
 import trio.testing
 
 from pytest_tcpresilience.errors import UsageError
+from pytest_tcpresilience.records.journal import Journal
 from pytest_tcpresilience.settings import Settings
 from pytest_tcpresilience.tcp.middleboxes import Middlebox
 from pytest_tcpresilience.tcp.stacks import Stack, stack_named
@@ -55,9 +56,16 @@ class VirtualTcp:
     ``autojump_clock``.
     """
 
-    def __init__(self, seed: int = 0, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        settings: Settings | None = None,
+        *,
+        journal: Journal | None = None,
+    ) -> None:
         self.network = Network(seed)
         self.settings = settings or Settings()
+        self.journal = Journal() if journal is None else journal
         self.links: list[VirtualLink] = []
         self._world = World(self.network, self.network.add_host("client"))
         self._entered = 0
@@ -126,18 +134,24 @@ class VirtualTcp:
             ends[0], ends[1], latency=latency, loss=loss, jitter=jitter, boxes=boxes
         )
 
-    def link(self, upstream: Any, *, middlebox: Middlebox | None = None) -> VirtualLink:
+    def link(
+        self, upstream: Any, *, middlebox: Middlebox | None = None, client: str = ""
+    ) -> VirtualLink:
         """A link to a server of the network, with the faults of a real link.
 
         :param upstream: ``"host:port"``, ``(host, port)`` or a URL, of a host of this network.
         :param middlebox: a box in front of it that forgets each idle flow.
+        :param client: what records and reports call whoever uses it; the test's own name
+            if not given.
         :raises UsageError: for a malformed upstream or an unknown host.
         """
         name, port, parts = split_upstream(upstream)
         server = self.network.hosts.get(name) or self.network.host_at(name)
         if server is None:
             raise UnknownHost(name, self.network.hosts)
-        link = VirtualLink(self.network, server, port, parts, self.settings)
+        link = VirtualLink(
+            self.network, server, port, parts, self.settings, client=client, journal=self.journal
+        )
         self.links.append(link)
         if middlebox is not None:
             link.put_behind(middlebox)
