@@ -52,9 +52,10 @@ def last_look(seen: Observation) -> Event | None:
 
 
 def end_of_kernel(seen: Observation) -> Event | None:
-    """The client's kernel giving up after the fault."""
+    """The client's kernel giving up after the fault, and not because of the rescue's RST."""
+    limit = seen.rescued_at if seen.rescued_at is not None else float("inf")
     for event in seen.events:
-        if gave_up(event) and seen.hit and event.at >= seen.hit.at:
+        if gave_up(event) and seen.hit and seen.hit.at <= event.at < limit:
             return event
     return None
 

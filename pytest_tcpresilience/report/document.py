@@ -40,7 +40,7 @@ class State(str, Enum):
 class Document:
     """A run, or several that were merged.
 
-    :param records: in the order of their keys.
+    :param records: as :func:`ordered` has them.
     :param project: the name of the project that was tested, "" when nothing says it.
     :param tests: by node id, every test that was collected.
     :param asked: the paths and node ids that the run was asked for, relative to its root;
@@ -101,8 +101,8 @@ class Document:
 
 
 def ordered(records: Iterable[Record]) -> tuple[Record, ...]:
-    """By key, so that who ran first, and where, does not show."""
-    return tuple(sorted(records, key=lambda record: record.key))
+    """By test and entry, so that who ran first, and where, does not show."""
+    return tuple(sorted(records, key=lambda record: (record.test, record.entry)))
 
 
 def read(path: Path) -> Document:

@@ -636,3 +636,12 @@ def test_where_the_cause_takes_the_place_of_the_advice(outcome: Outcome, explain
     words = explain(outcome, seen)
     assert ("\nwhy: SO_KEEPALIVE is off" in words.happened) is explained
     assert ("set SO_KEEPALIVE=1" in words.advice) is explained
+
+
+def test_a_socket_that_the_rescue_reset_was_not_given_up_by_its_kernel() -> None:
+    gone = look(4.0, "client_gone", unanswered=1)
+    cause = diagnose(observation(gone, rescued=4.0))
+    assert cause is None or cause.name != "told_but_silent"
+    earlier = diagnose(observation(look(3.9, "client_gone", unanswered=1), rescued=4.0))
+    assert earlier is not None
+    assert earlier.name == "told_but_silent"

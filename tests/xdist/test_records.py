@@ -1,0 +1,108 @@
+"""Records under pytest-xdist: the same as without, and none lost with a worker that dies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.inner import Inner
+
+# One line of JSON at the end: what the controller knows.
+CONFTEST = """
+    import json
+    import pytest
+    from pytest_tcpresilience.report.collecting import Collector
+
+    def pytest_configure(config):
+        config.stash[KEY] = Collector(config)
+        config.pluginmanager.register(config.stash[KEY])
+
+    def pytest_unconfigure(config):
+        if not hasattr(config, "workerinput"):
+            with open(config.rootpath / "document.json", "w") as file:
+                json.dump(config.stash[KEY].document().to_json(), file)
+
+    KEY = pytest.StashKey()
+"""
+
+SUITE = """
+    import os
+    import socket
+    import pytest
+    from pytest_tcpresilience import Keepalive, assert_keepalive, detects_break
+
+    def broken(tcp_link, server):
+        link = tcp_link(server.address)
+        with socket.create_connection((link.host, link.port)) as sock:
+            Keepalive(1, 1, 1).apply(sock)
+            sock.sendall(b"x\\n")
+            sock.recv(9)
+            with detects_break(link, within=2.0):
+                link.reset()
+                sock.recv(1)
+
+    @pytest.mark.parametrize("number", range(4))
+    @pytest.mark.xdist_group("slow")
+    def test_grouped(tcp_link, recording_server, number):
+        broken(tcp_link, recording_server)
+
+    def test_alone(tcp_link, recording_server):
+        broken(tcp_link, recording_server)
+
+    @pytest.mark.skip
+    def test_skipped(): pass
+"""
+
+CRASH = """
+    def test_that_ends_its_worker(tcp_link, recording_server):
+        broken(tcp_link, recording_server)
+        os._exit(3)
+"""
+
+
+def document(inner: Inner, source: str, *args: str) -> dict[str, object]:
+    inner.pytester.makeconftest(CONFTEST)
+    inner.run_subprocess(source, *args)
+    found: dict[str, object] = json.loads((inner.pytester.path / "document.json").read_text())
+    return found
+
+
+def comparable(found: dict[str, object]) -> object:
+    """What must not depend on how the tests were shared out."""
+    records = found["records"]
+    assert isinstance(records, list)
+    kept = [
+        {
+            name: record[name]
+            for name in ("test", "entry", "client", "outcome", "mechanism", "effect")
+        }
+        for record in records
+    ]
+    return found["tests"], found["asked"], found["problems"], kept
+
+
+@pytest.mark.parametrize("args", [("-n", "2"), ("-n", "2", "--dist=loadgroup")])
+def test_the_document_is_the_same_with_workers(inner: Inner, args: tuple[str, ...]) -> None:
+    alone = document(inner, SUITE, "-p", "no:xdist", "-o", "markers=xdist_group", "-k", "not [3]")
+    shared = document(inner, SUITE, *args, "-k", "not [3]")
+    assert comparable(shared) == comparable(alone)
+    assert len(comparable(alone)[3]) == 4  # type: ignore[index]
+    tests = shared["tests"]
+    assert isinstance(tests, dict)
+    assert {state for test, state in tests.items() if "[3]" in test} == {"deselected"}
+
+
+def test_what_a_worker_reported_before_it_died_is_kept(inner: Inner) -> None:
+    found = document(inner, SUITE + CRASH, "-n", "1", "--max-worker-restart=0")
+    tests = found["tests"]
+    assert isinstance(tests, dict)
+    by_name = {test.partition("::")[2]: state for test, state in tests.items()}
+    assert by_name["test_that_ends_its_worker"] == "crashed"
+    assert by_name["test_alone"] == "ran"
+    records = comparable(found)[3]  # type: ignore[index]
+    assert len(records) == 5
+    problems = found["problems"]
+    assert isinstance(problems, list)
+    assert len(problems) == 1
+    assert "worker gw0 ended before its work" in problems[0]
