@@ -86,18 +86,14 @@ class Collector:
             return
         test = report.nodeid
         run = test, str(getattr(report, "worker_id", ""))
-        # The report itself says little: a subtest's is one of many, and xdist's of a crash is
-        # of no phase at all.
-        subtest = isinstance(report, pytest.SubtestReport)
-        outcome = str(report.outcome)  # "rerun" is pytest-rerunfailures' own
-        if report.when == "setup" or outcome == "rerun":
+        if report.when == "setup":  # it begins, or begins again
             self._records.pop(run, None)
             self._left_out.pop(run, None)
         state = _state_of(report)
-        if state is not None and not subtest:
+        if state is not None:  # subtests come first, and their test has the last word
             self._states[test] = state
         luggage = getattr(report, ATTRIBUTE, None)
-        if luggage is not None and outcome != "rerun":
+        if luggage is not None:
             self._take(run, luggage)
 
     def _take(self, run: tuple[str, str], luggage: str) -> None:
@@ -135,7 +131,7 @@ class Collector:
 def _state_of(report: pytest.TestReport) -> State | None:
     if report.when not in ("setup", "call", "teardown"):
         return State.CRASHED  # xdist reports for a worker that died in a test
-    if str(report.outcome) == "rerun" or report.when == "teardown":
+    if report.when == "teardown":
         return None
     # A test that is expected to fail is reported as skipped, and has run.
     if report.skipped and not hasattr(report, "wasxfail"):

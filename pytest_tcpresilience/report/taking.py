@@ -109,6 +109,3 @@ def hand_over(item: pytest.Item, report: pytest.TestReport) -> None:
         "deselected": deselected[told:],
     }
     setattr(report, ATTRIBUTE, json.dumps(luggage))
-    if report.when == "teardown":
-        # This report was made before; the records of a fixture's teardown belong to it too.
-        report.user_properties = list(item.user_properties)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as xml
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -289,15 +290,24 @@ def test_each_record_travels_once(pytester: pytest.Pytester, watch: Watch) -> No
         pytester,
         watch,
         """
-        def test_it(world, subtests):
-            with subtests.test("first"):
-                world.notices()
-            with subtests.test("second"):
-                pass
+        import socket
+        import pytest
+        from pytest_tcpresilience import detects_break
+
+        def test_it(tcp_link, recording_server, subtests):
+            for name in ("first", "second"):
+                link = tcp_link(recording_server.address)
+                with subtests.test(name), socket.create_connection((link.host, link.port)) as sock:
+                    link.wait_for_connection()
+                    with detects_break(link, within=2.0):
+                        link.reset()
+                        sock.recv(1)
+            with subtests.test("last"):
+                pytest.skip("nothing more")
         """,
     )
     assert outcome.ret == 0
-    assert len(watch.records) == 1
+    assert [record.entry for record in watch.records] == ["detects_break", "detects_break #2"]
     assert watch.document.tests == {"test_it.py::test_it": State.RAN}
 
 
@@ -329,6 +339,22 @@ def test_a_test_that_runs_again_counts_by_its_last_run(
     assert len(found) == 1
 
 
+def test_a_test_that_is_simply_run_twice_counts_once(
+    pytester: pytest.Pytester, watch: Watch
+) -> None:
+    (pytester.path / "twice.py").write_text(
+        "from _pytest.runner import runtestprotocol\n"
+        "def pytest_runtest_protocol(item, nextitem):\n"
+        "    runtestprotocol(item)\n"
+        "    runtestprotocol(item)\n"
+        "    return True\n"
+    )
+    pytester.syspathinsert()
+    outcome = run(pytester, watch, "def test_it(world):\n    world.notices()", "-p", "twice")
+    outcome.assert_outcomes(passed=2)
+    assert watch.only.entry == "detects_break"
+
+
 def test_a_report_that_cannot_be_read_is_a_problem_of_the_run(
     pytester: pytest.Pytester, watch: Watch
 ) -> None:
@@ -345,6 +371,44 @@ def test_a_report_that_cannot_be_read_is_a_problem_of_the_run(
     assert outcome.ret == 0
     assert len(watch.document.problems) == 3  # setup, call and teardown
     assert "the records of test_it.py::test_it could not be read" in watch.document.problems[0]
+
+
+def test_a_test_keeps_the_name_that_it_was_collected_by() -> None:
+    # With --dist=loadgroup pytest-xdist adds the group to it.
+    class Item:
+        nodeid = "test_it.py::test_it"
+        stash = pytest.Stash()
+
+    item = cast(pytest.Item, Item())
+    taking.remember_name(item)
+    Item.nodeid += "@group"
+    assert taking.name_of(item) == "test_it.py::test_it"
+
+
+def test_an_engine_that_dies_leaves_a_record_of_that(
+    pytester: pytest.Pytester, watch: Watch
+) -> None:
+    outcome = run(
+        pytester,
+        watch,
+        """
+        import os, signal, socket
+        from pytest_tcpresilience import detects_break
+
+        def test_it(tcp_link, recording_server):
+            link = tcp_link(recording_server.address)
+            with socket.create_connection((link.host, link.port)) as sock:
+                link.wait_for_connection()
+                with detects_break(link, within=2.0):
+                    os.kill(link.engine_pid, signal.SIGKILL)
+                    sock.recv(1)
+        """,
+    )
+    outcome.assert_outcomes(failed=1)
+    record = watch.only
+    assert (record.outcome, record.blame, record.passed) == ("harness_failed", "harness", False)
+    assert record.error is not None
+    assert record.error.type == "pytest_tcpresilience.errors.EngineDied"
 
 
 # --- what became of each test -------------------------------------------------------------
