@@ -5,6 +5,7 @@ Owns reading its times and lifting it. What it does is :mod:`.strikes`'.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,6 +17,7 @@ from pytest_tcpresilience.virtual.strikes import Active
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.virtual.link import VirtualLink
+    from pytest_tcpresilience.virtual.network import Network
 
 
 def whole_bytes(value: object) -> int:
@@ -31,6 +33,27 @@ def whole_bytes(value: object) -> int:
             advice="leave it out for a fault that acts now",
         )
     return value
+
+
+def check_start(network: Network, name: str, given: Mapping[str, object]) -> None:
+    """Whether a fault can begin now, with these schedules.
+
+    :raises UsageError: when the run is over, or there are several.
+    """
+    if network.over:
+        raise UsageError(
+            f"{name}: the run is over",
+            expected="a fault before the run, or in it",
+            happened="virtual time has ended with virtual_tcp.run(...)",
+            advice="call it in the async function that runs",
+        )
+    if len(given) > 1:
+        raise UsageError(
+            f"{name}: {' and '.join(f'{key}=' for key in given)} together",
+            expected="one schedule",
+            happened="got " + " and ".join(f"{key}={value!r}" for key, value in given.items()),
+            advice="drop one of them",
+        )
 
 
 class VirtualFault:

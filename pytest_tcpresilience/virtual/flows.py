@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.virtual.boxes import Memory, Splice
 from pytest_tcpresilience.virtual.host import Endpoint
 from pytest_tcpresilience.virtual.network import Network
@@ -41,6 +42,22 @@ class Flow:
         """The end at that address, if its host still has it."""
         peer = self.server if address == self.client else self.client
         return network.endpoint(address, peer)
+
+    def keepalive(self, network: Network) -> Keepalive | None:
+        """The settings of the client; ``None`` if its host has the connection no more."""
+        client = self.endpoint(network, self.client)
+        return client.keepalive if client is not None else None
+
+    def in_flight(self, network: Network) -> tuple[int, int]:
+        """Bytes that one side has written and the other's kernel has not got, to the server
+        and to the client."""
+        ends = self.ends(network)
+        if len(ends) < 2:
+            return 0, 0
+        client, server = (end.machine for end in ends)
+        to_server = client.outgoing.end - server.incoming.nxt
+        to_client = server.outgoing.end - client.incoming.nxt
+        return max(to_server, 0), max(to_client, 0)
 
     def ends(self, network: Network) -> list[Endpoint]:
         found = (self.endpoint(network, each) for each in (self.client, self.server))

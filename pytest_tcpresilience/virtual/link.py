@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import SplitResult
 
-from pytest_tcpresilience.errors import UsageError
-from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import seconds
 from pytest_tcpresilience.fault_methods import LinkFaults
 from pytest_tcpresilience.faults import FAULTS, check_compatible
@@ -26,9 +24,10 @@ from pytest_tcpresilience.tcp.middleboxes import Middlebox
 from pytest_tcpresilience.upstream import Upstream
 from pytest_tcpresilience.virtual.boxes import Firewall, Memory
 from pytest_tcpresilience.virtual.connection import VirtualConnection
-from pytest_tcpresilience.virtual.fault import VirtualFault, whole_bytes
+from pytest_tcpresilience.virtual.fault import VirtualFault, check_start, whole_bytes
 from pytest_tcpresilience.virtual.flows import Flow
 from pytest_tcpresilience.virtual.host import Host
+from pytest_tcpresilience.virtual.log import LinkLog
 from pytest_tcpresilience.virtual.network import Network
 from pytest_tcpresilience.virtual.segment import ACK, SYN, Segment
 from pytest_tcpresilience.virtual.strikes import (
@@ -51,7 +50,7 @@ def split_upstream(given: Any) -> tuple[str, int, SplitResult | None]:
     return upstream.host, upstream.port, upstream.parts
 
 
-class VirtualLink(LinkFaults[VirtualFault]):
+class VirtualLink(LinkLog, LinkFaults[VirtualFault]):
     """What lies before one server port of a virtual network. Made by ``virtual_tcp(...)``.
 
     Its times are the network's: seconds since the run began.
@@ -68,7 +67,7 @@ class VirtualLink(LinkFaults[VirtualFault]):
         client: str = "",
         journal: Journal | None = None,
     ) -> None:
-        self.network = network
+        super().__init__(network)
         self.client = client
         self.journal = Journal() if journal is None else journal
         # By connection: the settings of its client's socket, as it was when a fault hit.
@@ -81,7 +80,6 @@ class VirtualLink(LinkFaults[VirtualFault]):
         self.flows: dict[frozenset[tuple[str, int]], Flow] = {}
         self._server_host = server
         self._parts = parts
-        self._log: list[Event] = []
         self._opened = 0
         self._active: list[Active] = []
         self._faults: list[VirtualFault] = []
@@ -90,7 +88,6 @@ class VirtualLink(LinkFaults[VirtualFault]):
         # Faults that wait for bytes, each with how many are still to come.
         self._counting: list[tuple[Active, int]] = []
         self._box: Firewall | None = None
-        self._on_event: list[Callable[[Event], None]] = []
         network.links.append(self)
 
     # --- where to connect ----------------------------------------------------------------
@@ -170,7 +167,7 @@ class VirtualLink(LinkFaults[VirtualFault]):
         """
         schedules = {"when_idle": when_idle, "after": after, "after_bytes": after_bytes}
         given = {key: value for key, value in schedules.items() if value is not None}
-        self._check_start(name, given)
+        check_start(self.network, name, given)
         idle_s, after_s = seconds("when_idle", when_idle) / 1000, seconds("after", after) / 1000
         count = 0 if after_bytes is None else whole_bytes(after_bytes)
         self.sync()
@@ -191,22 +188,6 @@ class VirtualLink(LinkFaults[VirtualFault]):
         else:
             self._strike(active)
         return fault
-
-    def _check_start(self, name: str, given: Mapping[str, object]) -> None:
-        if self.network.over:
-            raise UsageError(
-                f"{name}: the run is over",
-                expected="a fault before the run, or in it",
-                happened="virtual time has ended with virtual_tcp.run(...)",
-                advice="call it in the async function that runs",
-            )
-        if len(given) > 1:
-            raise UsageError(
-                f"{name}: {' and '.join(f'{key}=' for key in given)} together",
-                expected="one schedule",
-                happened="got " + " and ".join(f"{key}={value!r}" for key, value in given.items()),
-                advice="drop one of them",
-            )
 
     def _strike_when_idle(self, active: Active, idle_s: float) -> None:
         flows = [flow for flow in self.open_flows if active.concerns(flow.number)]
@@ -354,24 +335,6 @@ class VirtualLink(LinkFaults[VirtualFault]):
 
     # --- what was seen -------------------------------------------------------------------
 
-    def log(self, kind: str, **fields: Any) -> None:
-        event = Event(len(self._log) + 1, self.network.now, kind, fields)
-        self._log.append(event)
-        for listen in list(self._on_event):
-            self.network.wakes += 1
-            listen(event)
-
-    def listen(self, callback: Callable[[Event], None]) -> Callable[[], None]:
-        """Call it for each event from now on, until the result is called."""
-        self._on_event.append(callback)
-        return lambda: self._on_event.remove(callback)
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """All that has happened on the link so far, by time."""
-        self.sync()
-        return tuple(self._log)
-
     @property
     def open_flows(self) -> list[Flow]:
         return [flow for flow in self.flows.values() if flow.established and not flow.closed]
@@ -385,42 +348,20 @@ class VirtualLink(LinkFaults[VirtualFault]):
     def in_flight(self) -> list[tuple[int, tuple[str, int], int, int]]:
         """Of each open connection: its number, its client, and the bytes that one side has
         written and the other's kernel has not got, to the server and to the client."""
-        found = []
         self.sync()
-        for flow in self.open_flows:
-            ends = flow.ends(self.network)
-            to_server, to_client = 0, 0
-            if len(ends) == 2:
-                client, server = (end.machine for end in ends)
-                to_server = max(client.outgoing.end - server.incoming.nxt, 0)
-                to_client = max(server.outgoing.end - client.incoming.nxt, 0)
-            found.append((flow.number, flow.client, to_server, to_client))
-        return found
+        return [
+            (flow.number, flow.client, *flow.in_flight(self.network)) for flow in self.open_flows
+        ]
 
     def keepalive_of(self, number: int) -> Keepalive | None:
         """The settings of a connection's client; ``None`` if its host has it no more."""
         flow = next(each for each in self.flows.values() if each.number == number)
-        client = flow.endpoint(self.network, flow.client)
-        return client.keepalive if client is not None else None
+        return flow.keepalive(self.network)
 
     def settings_now(self) -> dict[int, Keepalive]:
         """By connection, the settings of its client's socket."""
-        found = {flow.number: self.keepalive_of(flow.number) for flow in self.flows.values()}
+        found = {flow.number: flow.keepalive(self.network) for flow in self.flows.values()}
         return {number: each for number, each in found.items() if each is not None}
-
-    def last_seq(self) -> int:
-        """The number of the last event so far."""
-        return len(self._log)
-
-    def now(self) -> float:
-        """Seconds since the run began."""
-        self.sync()
-        return self.network.now
-
-    def sync(self) -> None:
-        """Bring the network to the time of the run."""
-        if self.network.on_sync is not None:
-            self.network.on_sync()
 
     def never_hit(self) -> list[VirtualFault]:
         """Faults that were scheduled, and neither hit nor were called off."""
