@@ -31,6 +31,7 @@ from pytest_tcpresilience.fixtures import (
     virtual_tcp,
 )
 from pytest_tcpresilience.kernel import capabilities
+from pytest_tcpresilience.report import paths as report_paths
 from pytest_tcpresilience.report import taking
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         described = f"{choice.help} (default: {choice.default or 'empty'})"
         group.addoption(choice.flag, dest=choice.ini, metavar=choice.metavar, help=described)
         parser.addini(choice.ini, described, type="string", default=None)
+    report = report_paths.OPTION
+    told = report_paths.HELP
+    group.addoption(report.flag, dest=report.ini, action="append", metavar="PATH", help=told)
+    parser.addini(report.ini, told, type="linelist")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,9 +79,25 @@ def pytest_configure(config: pytest.Config) -> None:
             environment=os.environ,
             flags={choice.name: config.getoption(choice.ini) for choice in choices},
         )
+        _begin_reports(config)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SETTINGS] = replace(settings, complete=config.get_verbosity() >= 2)
+
+
+def _begin_reports(config: pytest.Config) -> None:
+    """Only for a run that was asked for one."""
+    where, paths = report_paths.choose_paths(
+        config.getini(report_paths.OPTION.ini),
+        os.environ,
+        config.getoption(report_paths.OPTION.ini),
+        started_in=config.invocation_params.dir,
+        ini_directory=(config.inipath or config.rootpath / "ini").parent,
+    )
+    if paths:
+        from pytest_tcpresilience.report import reporting
+
+        reporting.begin(config, paths, where)
 
 
 def _ini(config: pytest.Config, name: str) -> object:

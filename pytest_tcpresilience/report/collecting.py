@@ -27,8 +27,16 @@ COLLECTOR = pytest.StashKey["Collector"]()
 OUTPUT = "tcpresilience_tests"
 
 
+def collect(config: pytest.Config) -> Collector:
+    """The run's collector, which begins with the first who asks for it."""
+    if COLLECTOR not in config.stash:
+        config.stash[COLLECTOR] = Collector(config)
+        config.pluginmanager.register(config.stash[COLLECTOR], "tcpresilience_collector")
+    return config.stash[COLLECTOR]
+
+
 class Collector:
-    """A plugin of its own, registered when somebody wants the document.
+    """A plugin of its own, registered when somebody wants the document: :func:`collect`.
 
     In a worker it only counts tests, and its controller asks for the rest.
     """
