@@ -31,6 +31,7 @@ from pytest_tcpresilience.fixtures import (
     virtual_tcp,
 )
 from pytest_tcpresilience.kernel import capabilities
+from pytest_tcpresilience.report import options as gate_options
 from pytest_tcpresilience.report import paths as report_paths
 from pytest_tcpresilience.report import taking
 
@@ -59,6 +60,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     told = report_paths.HELP
     group.addoption(report.flag, dest=report.ini, action="append", metavar="PATH", help=told)
     parser.addini(report.ini, told, type="linelist")
+    for each in gate_options.OPTIONS:
+        described = f"{each.help} (default: {each.default or 'none'})"
+        # Where an option alone means something, it is the empty text.
+        alone = {"nargs": "?", "const": ""} if each.flag_only else {}
+        group.addoption(each.flag, dest=each.ini, metavar=each.metavar, help=described, **alone)
+        if not each.flag_only:
+            parser.addini(each.ini, described, type="string", default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
             flags={choice.name: config.getoption(choice.ini) for choice in choices},
         )
         _begin_reports(config)
+        _begin_gate(config)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SETTINGS] = replace(settings, complete=config.get_verbosity() >= 2)
@@ -98,6 +107,19 @@ def _begin_reports(config: pytest.Config) -> None:
         from pytest_tcpresilience.report import reporting
 
         reporting.begin(config, paths, where)
+
+
+def _begin_gate(config: pytest.Config) -> None:
+    """Only for a run that has a contract; its workers take part by what they collect."""
+    rows = gate_options.OPTIONS
+    ini = {row.ini: config.getini(row.ini) for row in rows if not row.flag_only}
+    flags = {row.name: config.getoption(row.ini) for row in rows}
+    asked = flags[gate_options.RECORD.name] is not None
+    if not asked and gate_options.CONTRACT.given(ini, os.environ, flags) is None:
+        return
+    from pytest_tcpresilience.report import hooks
+
+    hooks.begin(config, ini, flags)
 
 
 def _ini(config: pytest.Config, name: str) -> object:

@@ -65,6 +65,10 @@ class Collector:
             self._names[item.nodeid] = name_of(item)
         self._chosen.update(self._names.values())
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._problems.append(f"{report.nodeid or 'the root'} could not be collected")
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._is_worker:
             output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]
