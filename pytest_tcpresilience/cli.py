@@ -1,8 +1,8 @@
 """The command line: ``python -m pytest_tcpresilience serve``, and others.
 
 Owns its arguments, what it prints, and its exit status: 0 when it was told to end, 2
-for what it cannot do as it was asked. What it serves is the engine's; ``advise`` and
-``audit`` have modules of their own.
+for what it cannot do as it was asked. What it serves is the engine's; ``advise``,
+``audit`` and ``report`` have modules of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 
 import trio
 
-from pytest_tcpresilience import cli_advise, cli_audit
+from pytest_tcpresilience import cli_advise, cli_audit, cli_report
 from pytest_tcpresilience._version import __version__
 from pytest_tcpresilience.engine import endpoints
 from pytest_tcpresilience.engine.api import Api
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli_advise.add_to(commands)
     cli_audit.add_to(commands)
+    cli_report.add_to(commands)
     return parser
 
 
@@ -125,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return cli_advise.run(parsed)
     if parsed.command == cli_audit.COMMAND:
         return cli_audit.run(parsed)
+    if parsed.command == cli_report.COMMAND:
+        return cli_report.run(parsed, sys.argv[1:] if arguments is None else arguments)
     try:
         trio.run(_serve, parsed)
     except _Refused as error:
