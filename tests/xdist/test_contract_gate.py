@@ -21,6 +21,8 @@ SUITE = """
 
     @pytest.mark.parametrize("number", range(6))
     def test_client(request, number):
+        gate = request.config.pluginmanager.has_plugin("tcpresilience_gate")
+        assert gate is not hasattr(request.config, "workerinput")
         if number == 3 and Path(__file__).with_name("crash").exists():
             os._exit(3)
         outcome = "rescued" if Path(__file__).with_name("hang").exists() else "noticed"
