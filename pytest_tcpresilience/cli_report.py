@@ -8,19 +8,16 @@ of their contents.
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.report import choice as choices
-from pytest_tcpresilience.report import gate, options, summary
+from pytest_tcpresilience.report import gate, options, summary, writing
 from pytest_tcpresilience.report.choice import GateChoice
-from pytest_tcpresilience.report.comparison import Comparison
-from pytest_tcpresilience.report.document import Document, read
+from pytest_tcpresilience.report.document import read
 from pytest_tcpresilience.report.merging import merge
 from pytest_tcpresilience.report.policy import parse_kinds, parse_policies
 
@@ -75,16 +72,20 @@ def run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     choice = _choice(parsed)
+    paths = [Path(name) for name in parsed.write]
+    writing.check_all(paths, "--write")
     document = merge({name: read(Path(name)) for name in parsed.documents})
     contract = None if choice is None else choices.load(choice, document.project)
     if choice is None or contract is None:
-        _write(document, parsed.write, None)
+        for path in paths:
+            writing.write(document, path)
         for problem in document.problems:
             print(f"problem: {problem}", file=sys.stderr)
         return NOT_WELL if document.problems else WELL
     decision = gate.decide(document, contract, choice.policies, choice.kinds)
     # The reports first: what cannot be written leaves the contract as it was.
-    _write(document, parsed.write, decision.comparison)
+    for path in paths:
+        writing.write(document, path, decision.comparison)
     decision = gate.carry_out(decision, choice.path)
     for line in summary.lines(
         decision,
@@ -110,25 +111,3 @@ def _choice(parsed: argparse.Namespace) -> GateChoice | None:
     kinds = frozenset() if parsed.record is None else parse_kinds(parsed.record, "--record")
     policies = parse_policies(parsed.policy or "", "--policy")
     return GateChoice(Path(parsed.contract), parsed.contract, policies, kinds)
-
-
-def _write(document: Document, paths: Sequence[str], comparison: Comparison | None) -> None:
-    for name in paths:
-        if Path(name).suffix.lower() == ".json":
-            text = json.dumps(document.to_json(), indent=1, allow_nan=False) + "\n"
-            Path(name).write_text(text, encoding="utf-8")
-        else:
-            _pages(name).write(document, Path(name), comparison)
-
-
-def _pages(name: str) -> Any:
-    """What writes pages, and the library of its templates with it, for those who want one."""
-    try:
-        return importlib.import_module("pytest_tcpresilience.report.writing")
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"--write {name}: no such report can be written here",
-            expected="a name that ends in .json",
-            happened=str(error),
-            advice="write the document as .json, and make the page from it elsewhere",
-        ) from error

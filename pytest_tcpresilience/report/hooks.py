@@ -21,6 +21,7 @@ from pytest_tcpresilience.report.choice import GateChoice
 from pytest_tcpresilience.report.collecting import collect, project_name
 from pytest_tcpresilience.report.contract import Contract
 from pytest_tcpresilience.report.gate import Decision
+from pytest_tcpresilience.report.reporting import COMPARISON, WRITTEN
 
 # As the terminal's writer knows them.
 MARKUP = {
@@ -29,8 +30,7 @@ MARKUP = {
     summary.WARN: {"yellow": True},
     summary.PLAIN: {},
 }
-# What the gate decided, from the end of the run's loop on: for whoever reports the run.
-DECISION = pytest.StashKey[Decision]()
+NAME = "tcpresilience_gate"
 # Runs that execute no test have nothing to compare, and were asked for nothing else.
 DRY = ("collectonly", "setuponly", "setupplan")
 
@@ -55,7 +55,7 @@ def begin(config: pytest.Config, ini: Mapping[str, Any], flags: Mapping[str, Any
     root = config.rootpath
     contract = choices.load(choice, project_name(root), root)
     collect(config)
-    config.pluginmanager.register(ContractGate(config, choice, contract), "tcpresilience_gate")
+    config.pluginmanager.register(ContractGate(config, choice, contract), NAME)
 
 
 class ContractGate:
@@ -65,6 +65,7 @@ class ContractGate:
         self._config = config
         self._choice = choice
         self._contract = contract
+        self._decision: Decision | None = None
         # Now, because a test may go to another directory.
         self._command = [*program(), *map(str, config.invocation_params.args)]
 
@@ -81,7 +82,8 @@ class ContractGate:
             stopped = False
             raise
         finally:
-            decision = self._config.stash[DECISION] = self._decide(stopped)
+            decision = self._decision = self._decide(stopped)
+            self._config.stash[COMPARISON] = decision.comparison
             if not decision.verdict.passed:
                 session.testsfailed += max(1, len(decision.verdict.failing))
 
@@ -95,13 +97,13 @@ class ContractGate:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        decision = self._config.stash.get(DECISION, None)
-        if decision is None:
+        if self._decision is None:
             return  # pytest ended before it came to any test, and has said why
         terminalreporter.section(summary.TITLE)
         for line in summary.lines(
-            decision,
+            self._decision,
             contract=self._choice.shown,
+            reports=[str(path) for path in self._config.stash.get(WRITTEN, ())],
             arguments=self._command,
         ):
             terminalreporter.write_line(line.text, **MARKUP[line.style])

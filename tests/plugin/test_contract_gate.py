@@ -261,6 +261,22 @@ def test_the_last_line_accepts_the_change_when_it_is_pasted(recorded: Inner, mod
     assert run(recorded, a=HUNG, more=True).ret == 0
 
 
+def test_reports_show_the_comparison_and_are_named_before_the_last_line(recorded: Inner) -> None:
+    result = run(recorded, "--resilience-report=a.md", a=HUNG)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED: 1 changed; *",
+            "changed: *",
+            "report: */a.md",
+            "if this is how it is meant to be, accept it with:",
+            "pytest *--resilience-report=a.md --resilience-record=update",
+        ]
+    )
+    assert result.stdout.str().count("report: ") == 1
+    assert "noticed before, rescued now" in (recorded.pytester.path / "a.md").read_text()
+
+
 # --- where it comes from ------------------------------------------------------------------
 
 

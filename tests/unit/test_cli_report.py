@@ -7,12 +7,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
 from pytest_tcpresilience.cli import main
 from pytest_tcpresilience.report import contract as contracts
+from pytest_tcpresilience.report import writing
 from pytest_tcpresilience.report.document import Document, read
 from tests.gates import contract, document, hung, record
 
@@ -91,7 +91,7 @@ def test_problems_fail_without_a_contract_too(capsys: pytest.CaptureFixture[str]
         (["run.json", "--contract", "c", "--policy", "x"], "--policy: 'x' is no policy"),
         (["run.json", "--contract", "c", "--record", "x"], "--record: 'x' is nothing that can"),
         (["run.json", "other.json"], "these documents are of different projects"),
-        (["run.json", "--write", "none/all.json"], "No such file or directory"),
+        (["run.json", "--write", "none/all.json"], "--write: none/all.json cannot be written"),
     ],
 )
 @pytest.mark.usefixtures("here")
@@ -105,26 +105,27 @@ def test_what_cannot_be_done(
 
 
 @pytest.mark.usefixtures("here")
-def test_a_report_that_cannot_be_written_leaves_the_contract_as_it_was() -> None:
+def test_a_report_that_cannot_be_written_leaves_the_contract_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     keep("run.json", document(record(A)))
-    recording = ["--contract", "c.json", "--record", "create"]
-    assert main(["report", "run.json", *recording, "--write", "none/all.json"]) == 2
+    recording = ["--contract", "c.json", "--record", "create", "--write", "all.json"]
+
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device", "all.json")
+
+    monkeypatch.setattr(writing, "write", full)
+    assert main(["report", "run.json", *recording]) == 2
+    assert "all.json: No space left on device" in capsys.readouterr().err
     assert not Path("c.json").exists()
 
 
 @pytest.mark.usefixtures("here")
-def test_pages_are_written_by_whoever_makes_them(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    keep("run.json", document(record(A)))
+def test_pages_show_the_comparison_and_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    keep("run.json", document(hung(A)))
     contracts.write(contract(record(A)), Path("c.json"))
-    name, pages = "pytest_tcpresilience.report.writing", Mock()
-    monkeypatch.setitem(sys.modules, name, pages)
-    assert main(["report", "run.json", "--contract", "c.json", "--write", "a.html"]) == 0
-    (written, path, comparison), _ = pages.write.call_args
-    assert (written.records, path) == ((record(A),), Path("a.html"))
-    assert comparison.compared == 1
-    assert "report: a.html" in capsys.readouterr().out
-    monkeypatch.setitem(sys.modules, name, None)
-    assert main(["report", "run.json", "--write", "a.html"]) == 2
-    assert "--write a.html: no such report can be written here" in capsys.readouterr().err
+    pages = ["--write", "a.html", "--write", "a.md"]
+    assert main(["report", "run.json", "--contract", "c.json", *pages]) == 1
+    assert {"report: a.html", "report: a.md"} <= set(capsys.readouterr().out.splitlines())
+    for name in ("a.html", "a.md"):
+        assert "noticed before, rescued now" in Path(name).read_text()
