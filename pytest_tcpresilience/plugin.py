@@ -60,6 +60,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     told = report_paths.HELP
     group.addoption(report.flag, dest=report.ini, action="append", metavar="PATH", help=told)
     parser.addini(report.ini, told, type="linelist")
+    named = taking.LIBRARIES_OPTION
+    told = taking.LIBRARIES_HELP
+    group.addoption(named.flag, dest=named.ini, metavar="NAMES", help=told)
+    parser.addini(named.ini, told, type="string", default=None)
     for each in gate_options.OPTIONS:
         described = f"{each.help} (default: {each.default or 'none'})"
         # Where an option alone means something, it is the empty text.
@@ -86,6 +90,12 @@ def pytest_configure(config: pytest.Config) -> None:
             ini={choice.ini: _ini(config, choice.ini) for choice in choices},
             environment=os.environ,
             flags={choice.name: config.getoption(choice.ini) for choice in choices},
+        )
+        named = taking.LIBRARIES_OPTION
+        config.stash[taking.LIBRARIES] = taking.choose_libraries(
+            ini={named.ini: config.getini(named.ini)},
+            environment=os.environ,
+            flags={named.name: config.getoption(named.ini)},
         )
         _begin_reports(config)
         _begin_gate(config)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tcpresilience._version import __version__
+from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.kernel import capabilities
+from pytest_tcpresilience.options import NamedOption
 
 # Every session of pytest loads this module; what makes records is for those that make some.
 if TYPE_CHECKING:
@@ -26,9 +28,40 @@ JOURNAL = pytest.StashKey["Journal"]()
 NODE_ID = pytest.StashKey[str]()
 # How many of the journal's records and deselected entries have left already.
 SENT = pytest.StashKey[tuple[int, int]]()
-LIBRARIES = pytest.StashKey[tuple[str, ...]]()
+# Versions by distribution, of those that the user names.
+LIBRARIES = pytest.StashKey[Mapping[str, str]]()
+LIBRARIES_OPTION = NamedOption("libraries")
+LIBRARIES_HELP = (
+    "packages whose versions are kept in every record, by the names under which they are "
+    "installed, with spaces between; those that a test's own module imports are known anyway"
+)
 # The attribute of a report, and the name of a JUnit property.
 ATTRIBUTE = "tcpresilience"
+
+
+def choose_libraries(
+    ini: Mapping[str, Any], environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> Mapping[str, str]:
+    """The versions of the packages that were named.
+
+    :raises UsageError: for one that is not installed.
+    """
+    given = LIBRARIES_OPTION.given(ini, environment, flags)
+    if given is None:
+        return {}
+    from pytest_tcpresilience.records import libraries
+
+    origin, names = given
+    found = libraries.versions_of_distributions(str(names).split())
+    missing = [name for name, version in found.items() if not version]
+    if missing:
+        raise UsageError(
+            f"{origin}: {', '.join(missing)} cannot be found",
+            expected="names of installed packages, with spaces between",
+            happened=f"not installed: {', '.join(missing)}",
+            advice="write the name that pip list shows",
+        )
+    return found
 
 
 def remember_name(item: pytest.Item) -> None:
@@ -87,11 +120,8 @@ def _libraries(item: pytest.Item, record: Record) -> Mapping[str, str]:
     packages = set(libraries.used_by(vars(module)) if module is not None else ())
     if record.error is not None:
         packages.add(libraries.top_level(record.error.type))
-    named = item.config.stash.get(LIBRARIES, ())
-    return {
-        **libraries.versions_of(packages),
-        **libraries.versions_of_distributions(named),
-    }
+    named = item.config.stash.get(LIBRARIES, {})
+    return {**libraries.versions_of(packages), **named}
 
 
 def hand_over(item: pytest.Item, report: pytest.TestReport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as xml
+from importlib import metadata
 from pathlib import Path
 from typing import cast
 
@@ -409,6 +410,30 @@ def test_an_engine_that_dies_leaves_a_record_of_that(
     assert (record.outcome, record.blame, record.passed) == ("harness_failed", "harness", False)
     assert record.error is not None
     assert record.error.type == "pytest_tcpresilience.errors.EngineDied"
+
+
+@pytest.mark.parametrize("given", ["flag", "ini", "environment"])
+def test_packages_can_be_named_whose_versions_are_kept(
+    pytester: pytest.Pytester, watch: Watch, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    args: list[str] = []
+    if given == "flag":
+        args = ["--resilience-libraries=h11 pluggy"]
+    elif given == "ini":
+        pytester.makeini("[pytest]\nresilience_libraries = h11 pluggy")
+    else:
+        monkeypatch.setenv("RESILIENCE_LIBRARIES", "h11 pluggy")
+    outcome = run(pytester, watch, "def test_it(world):\n    world.notices()", *args)
+    outcome.assert_outcomes(passed=1)
+    assert watch.only.libraries == {
+        name: metadata.version(name) for name in ("h11", "pluggy", "trio")
+    }
+
+
+def test_a_package_that_is_not_there_is_told_at_once(pytester: pytest.Pytester) -> None:
+    outcome = pytester.runpytest_inprocess(*STRICT, "--resilience-libraries=h11 no-such-thing")
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*--resilience-libraries: no-such-thing cannot be found*"])
 
 
 # --- what became of each test -------------------------------------------------------------
