@@ -44,6 +44,8 @@ class StruckFault:
     """A fault that has taken hold of a connection. Times are CLOCK_MONOTONIC seconds.
 
     :param name: as in the table of faults.
+    :param armed_at: when it was begun.
+    :param hit_at: when it took hold.
     :param lifted_at: ``None`` while it has not been lifted.
     """
 

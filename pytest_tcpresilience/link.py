@@ -91,6 +91,7 @@ class Link(LinkFaults[Fault], StreamToxics):
 
     @property
     def port(self) -> int:
+        """The port to connect to."""
         return self._port
 
     @property

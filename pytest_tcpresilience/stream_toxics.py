@@ -71,6 +71,7 @@ class StreamToxic:
 
     @property
     def active(self) -> bool:
+        """Whether it has not been lifted."""
         return not self._lifted
 
     def lift(self) -> None:

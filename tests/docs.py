@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from pytest_tcpresilience.tcp.advice_text import duration
@@ -14,8 +15,10 @@ from pytest_tcpresilience.tcp.middleboxes import EVICTIONS, MIDDLEBOXES, Middleb
 from pytest_tcpresilience.tcp.provenance import Confidence, Source
 from pytest_tcpresilience.tcp.stacks import FACTS, PROFILES, Stack
 from tests.docs_engines import engines_page
+from tests.docs_reference import PAGES as REFERENCE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+CODE = "<!-- Written by `python -m tests.docs` from the code. Do not edit. -->"
 GENERATED = "<!-- Written by `python -m tests.docs` from the data. Do not edit. -->"
 
 
@@ -225,6 +228,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "stacks.md": stacks_page,
     "middleboxes.md": middleboxes_page,
     "engines.md": lambda: engines_page(GENERATED),
+    **{name: partial(page, CODE) for name, page in REFERENCE.items()},
 }
 
 

@@ -34,6 +34,8 @@ class Finding:
 class Judgement:
     """What one connection's settings are worth.
 
+    :param reading: the settings that were judged.
+    :param findings: what there is to say against them.
     :param unknown: what the evidence does not allow to judge.
     """
 
@@ -43,10 +45,12 @@ class Judgement:
 
     @property
     def failures(self) -> tuple[Finding, ...]:
+        """Those that break the promise."""
         return tuple(finding for finding in self.findings if finding.fails)
 
     @property
     def notes(self) -> tuple[Finding, ...]:
+        """Those that break nothing."""
         return tuple(finding for finding in self.findings if not finding.fails)
 
     @property

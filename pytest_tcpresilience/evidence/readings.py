@@ -52,6 +52,7 @@ class KeepaliveReading:
 
     @property
     def complete(self) -> bool:
+        """Whether all is known."""
         return not self.partial
 
     @property

@@ -224,6 +224,9 @@ def _forgotten_write(client: Client, box: Middlebox) -> Notice:
 class Advice:
     """What :func:`advise` found. Times are seconds.
 
+    :param client: whose settings were judged.
+    :param behind: the middlebox; None without one.
+    :param within: the bound that was asked for; None without one.
     :param held: whether probes hold an idle flow open; None without a middlebox.
     :param held_why: the reason.
     :param forgotten: what a waiting client notices of a flow that was forgotten; None where

@@ -61,9 +61,11 @@ class Part:
 class Window:
     """The time in which a break must be noticed, in seconds.
 
-    ``nominal`` is what the settings say; ``earliest`` and ``latest`` are the bounds that
-    a test may hold a client to. ``parts`` add up to ``nominal``; ``slacks`` say what the
-    bounds allow on top.
+    :param nominal: what the settings say.
+    :param earliest: the lower bound that a test may hold a client to.
+    :param latest: the upper one.
+    :param parts: what adds up to ``nominal``, each with its reason.
+    :param slacks: what the bounds allow on top.
     """
 
     nominal: float

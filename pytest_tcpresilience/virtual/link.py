@@ -99,6 +99,7 @@ class VirtualLink(LinkLog, LinkFaults[VirtualFault]):
 
     @property
     def port(self) -> int:
+        """The upstream's own."""
         return self.server[1]
 
     @property
