@@ -4,7 +4,7 @@ import socket
 
 from pytest_tcpresilience import Keepalive, detects_break
 
-KEEPALIVE = Keepalive(idle=1, interval=1, probes=3)
+KEEPALIVE = Keepalive(idle=1, interval=1, probes=1)
 
 
 def test_the_client_notices_a_dead_connection(tcp_link):

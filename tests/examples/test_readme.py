@@ -1,4 +1,4 @@
-"""README says what the code says: its snippets are files that run, its tables are data."""
+"""README and the pages of faults say what the code says: their tables are data."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from pytest_tcpresilience.engine.toxics import TYPES
 from pytest_tcpresilience.evidence.kinds import KINDS
 from pytest_tcpresilience.evidence.promises import RULES
 from pytest_tcpresilience.faults import FAULTS
-from pytest_tcpresilience.settings import OPTIONS
 from pytest_tcpresilience.stream_toxics import StreamToxics
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs" / "engine-api.md").read_text()
 EVIDENCE = (ROOT / "docs" / "evidence.md").read_text()
-SNIPPETS = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", README, re.DOTALL)
+FAULTS_PAGE = (ROOT / "docs" / "faults.md").read_text()
 TABLES = dict(
     re.findall(
         r"<!-- table: (\w+) -->\n.*?\| --- .*?\n(.*?)<!-- end",
-        README + API + EVIDENCE,
+        API + EVIDENCE + FAULTS_PAGE,
         re.DOTALL,
     )
 )
@@ -35,14 +34,6 @@ def faults_table() -> str:
         f"| `{row.call or row.name}` | {row.cause} | {row.kernel_sees} | {row.noticed_by} "
         f"| {row.new_connections} |\n"
         for row in FAULTS.values()
-    )
-
-
-def settings_table() -> str:
-    return "".join(
-        f"| `{option.flag}` | `{option.variable}` | `{option.ini}` | {option.default:g} "
-        f"| {option.help} |\n"
-        for option in OPTIONS
     )
 
 
@@ -91,18 +82,8 @@ WRITERS = {
     "faults": faults_table,
     "methods": methods_table,
     "rules": rules_table,
-    "settings": settings_table,
     "toxics": toxics_table,
 }
-
-
-def test_every_snippet_is_a_file() -> None:
-    assert README.count("```python") == len(SNIPPETS) >= 2
-
-
-@pytest.mark.parametrize(("path", "text"), SNIPPETS, ids=[path for path, _ in SNIPPETS])
-def test_a_snippet_is_its_file(path: str, text: str) -> None:
-    assert (ROOT / path).read_text() == text
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -112,9 +93,9 @@ def test_a_table_is_the_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["link", "connection", "fault"])
 def test_what_is_named_exists(name: str) -> None:
-    """As ``link.stall(…)`` or ``connection.wait_closed()`` in README's text."""
+    """As ``link.stall(…)`` or ``connection.wait_closed()`` in the text."""
     classes = {"link": Link, "connection": Connection, "fault": Fault}
-    named = set(re.findall(rf"`{name}\.(\w+)", README))
+    named = set(re.findall(rf"`{name}\.(\w+)", README + FAULTS_PAGE))
     assert named
     assert [each for each in named if not hasattr(classes[name], each)] == []
 

@@ -1,0 +1,28 @@
+"""A client of a news feed: it subscribes, and waits for what comes."""
+
+import socket
+
+KEEPALIVE = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 1,  # seconds of silence before the first probe
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 1,  # seconds between probes
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 1,  # so many unanswered, and the server is gone
+}
+
+
+class Subscriber:
+    def __init__(self, host, port):
+        self.sock = socket.create_connection((host, port), timeout=5)
+        self.sock.settimeout(None)  # news may take its time
+        for (level, option), value in KEEPALIVE.items():
+            self.sock.setsockopt(level, option, value)
+        self.lines = self.sock.makefile("rb")
+        self.sock.sendall(b"subscribe news\n")
+        self.lines.readline()  # the server says that it has understood
+
+    def next_message(self):
+        return self.lines.readline()
+
+    def close(self):
+        self.lines.close()
+        self.sock.close()
