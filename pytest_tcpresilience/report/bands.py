@@ -4,12 +4,14 @@ Owns which band a time belongs to, and whether a later time still fits. A contra
 and no measurements, so that two runs of the same code write the same file, on a quiet machine
 and on a busy one. Pure arithmetic.
 
-Three rules, the first that applies:
+Four rules, the first that applies:
 
 * What was fast-forwarded has a time by arithmetic alone, in production: that, exactly.
 * A keepalive or a user timeout of a client whose settings were read: the kernel's own window for
   these settings. It begins early, since nobody can say for how long the connection had been
   idle when the fault came, whether its last probe was answered, or when the client wrote.
+* The reset that answers the first probe after an eviction, of such a client: from the fault to
+  the latest moment of that probe, likewise.
 * Anything else, a timer of the client's, a FIN, an orderly retry: a class of
   :data:`CLASSES_S`. Timers are late and hardly ever early, so a class begins a little *below*
   its number, where no timer of that number comes to lie.
@@ -30,6 +32,8 @@ from pytest_tcpresilience.tcp.windows import (
     SCHEDULING_S,
     WHEEL_FLOOR_S,
     WHEEL_SHARE,
+    first_probe_s,
+    first_probe_window,
     unacknowledged_window,
 )
 from pytest_tcpresilience.tcp.windows import within as window_of
@@ -102,23 +106,51 @@ def kernels_band(mechanism: str, settings: Settings) -> Band | None:
 
     :returns: ``None`` where that is no matter of these settings.
     """
+    keepalive = _keepalive(settings)
+    if keepalive is None:
+        return None
+    if mechanism == "keepalive" and keepalive.enabled:
+        window = window_of(keepalive, idle_for=math.inf)
+        return Band(round(window.earliest, 2), round(window.latest, 2))
+    if mechanism == "user_timeout" and keepalive.user_timeout:
+        # Its clock starts with the client's own write, which may have come before the fault.
+        return Band(0.0, round(unacknowledged_window(keepalive).latest, 2))
+    return None
+
+
+def _keepalive(settings: Settings) -> Keepalive | None:
     try:
-        keepalive = Keepalive(
+        return Keepalive(
             settings.idle,
             settings.interval,
             settings.probes,
             user_timeout=settings.user_timeout_ms / 1000,
             enabled=settings.enabled,
         )
-        if mechanism == "keepalive":
-            window = window_of(keepalive, idle_for=math.inf)
-            return Band(round(window.earliest, 2), round(window.latest, 2))
-    except UsageError:  # keepalive is off, or numbers that no kernel has
+    except UsageError:  # numbers that no kernel has
         return None
-    if mechanism == "user_timeout" and keepalive.user_timeout:
-        # Its clock starts with the client's own write, which may have come before the fault.
-        return Band(0.0, round(unacknowledged_window(keepalive).latest, 2))
-    return None
+
+
+def probes_band(record: Record) -> Band | None:
+    """For a reset that answered a probe: up to the latest moment of one.
+
+    :returns: ``None`` where it was something else, such as a write, that was answered.
+    """
+    seconds = time_of(record)
+    evicted = record.mechanism == "reset" and record.effect == "evict_reset"
+    if not evicted or seconds is None or record.settings is None:
+        return None
+    keepalive = _keepalive(record.settings)
+    if keepalive is None or not keepalive.enabled:
+        return None
+    idle_for = [
+        each.fields.get("idle_for", 0.0) for each in record.timeline if each.kind == "fault_hit"
+    ]
+    due = first_probe_s(keepalive) - idle_for[0] if idle_for else 0.0
+    # After a probe that was answered nobody can say when the next is due.
+    earliest = due - EARLY_S - LATE_S if due > 0 else 0.0
+    latest = first_probe_window(keepalive).latest
+    return Band(0.0, round(latest, 2)) if earliest <= seconds <= latest else None
 
 
 def time_of(record: Record) -> float | None:
@@ -138,7 +170,7 @@ def noticed(record: Record) -> Band | None:
     if record.nominal is not None and record.nominal != record.after:
         return Band(round(seconds, 2), round(seconds, 2))
     if record.settings is not None:
-        band = kernels_band(record.mechanism, record.settings)
+        band = kernels_band(record.mechanism, record.settings) or probes_band(record)
         if band is not None and band.agrees(seconds):
             return band
     return class_of(seconds)

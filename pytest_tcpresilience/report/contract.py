@@ -184,7 +184,8 @@ def _settings_that_tell(record: Record, after: Band | None) -> Settings | None:
     else:
         healthy = not record.effect
         waited = after is not None and after.earliest >= bands.CLASSES_S[1]
-        tell = healthy or waited or record.mechanism in BY_SETTINGS
+        probed = bands.probes_band(record) is not None
+        tell = healthy or waited or probed or record.mechanism in BY_SETTINGS
     return record.settings if tell else None
 
 

@@ -155,6 +155,18 @@ def idle_window(keepalive: Keepalive, *, answered_probe: bool = False) -> Window
     )
 
 
+def first_probe_window(keepalive: Keepalive) -> Window:
+    """When an idle connection's next probe comes, from the last segment received.
+
+    It is what a middlebox that has forgotten the flow answers with RST.
+
+    :raises UsageError: when keepalive is off, for then none ever comes.
+    """
+    idle_window(keepalive)  # which says so
+    longest = first_probe_s(keepalive, answered_probe=True)
+    return _bounded((Part("first probe", longest, "keepalive idle, or interval if longer"),))
+
+
 def unacknowledged_window(keepalive: Keepalive) -> Window:
     """When a connection with unacknowledged data is found dead, from the first send.
 

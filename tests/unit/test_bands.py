@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from pytest_tcpresilience.records.record import Settings
+from pytest_tcpresilience.records.record import Happening, Record, Settings
 from pytest_tcpresilience.report import bands
 from pytest_tcpresilience.report.bands import Band
 from pytest_tcpresilience.tcp.keepalive import Keepalive
@@ -153,3 +154,42 @@ def test_what_is_no_band(number: object) -> None:
         Band.from_json({"earliest": number})
     with pytest.raises(ValueError, match="is no time"):
         Band.from_json({"earliest": 0.0, "latest": number})
+
+
+def evicted(after: float, idle_for: float = 0.05, **also: Any) -> Record:
+    hit = Happening(0.0, "fault_hit", "", 1, {"idle_for": idle_for})
+    return record(
+        **{
+            "after": after,
+            "mechanism": "reset",
+            "effect": "evict_reset",
+            "timeline": (hit,),
+            **also,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "idle_for"),
+    [(0.91, 0.09), (0.93, 0.07), (1.1, 0.0), (0.5, 0.5), (0.3, 5.0), (1.285, 0.0)],
+)
+def test_a_reset_that_answers_a_probe_has_one_band_whenever_the_fault_came(
+    after: float, idle_for: float
+) -> None:
+    assert bands.noticed(evicted(after, idle_for)) == Band(0.0, 1.29)
+
+
+@pytest.mark.parametrize(
+    ("found", "band"),
+    [
+        (evicted(0.2), Band(0.0, 1.0)),  # a write was answered
+        (evicted(2.0), Band(1.0, 4.0)),
+        (evicted(0.95, settings=OFF), Band(1.0, 4.0)),
+        (evicted(0.95, settings=None), Band(1.0, 4.0)),
+        (evicted(0.95, settings=Settings(True, 0, 1, 1, 0)), Band(1.0, 4.0)),
+        (evicted(0.95, effect="reset"), Band(1.0, 4.0)),
+        (evicted(0.95, mechanism="application"), Band(1.0, 4.0)),
+    ],
+)
+def test_any_other_reset_has_its_class(found: Record, band: Band) -> None:
+    assert bands.noticed(found) == band
