@@ -19,6 +19,7 @@ from pytest_tcpresilience.evidence.readings import KeepaliveReading
 from pytest_tcpresilience.evidence.timeline import Event
 from pytest_tcpresilience.fault import Fault, seconds
 from pytest_tcpresilience.fault_methods import LinkFaults
+from pytest_tcpresilience.kernel.threads import ThreadGroup
 from pytest_tcpresilience.reading import Wanted, read_clients
 from pytest_tcpresilience.records.journal import Journal
 from pytest_tcpresilience.register import FaultRegister
@@ -68,6 +69,8 @@ class Link(LinkFaults[Fault], StreamToxics):
         self.settings = settings
         self.judged = 0
         self.ended = False
+        # Whose threads the client's are; None where all of this process's may be.
+        self.threads: ThreadGroup | None = None
         self._engine = engine
         self.register = FaultRegister(self)
         self._created = 0

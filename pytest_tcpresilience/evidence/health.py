@@ -6,7 +6,7 @@ is :mod:`pytest_tcpresilience.expectations.monitor`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 # A thread that waits for a socket runs for a few per cent of the time at most. Counted are
@@ -16,6 +16,8 @@ SPINNING = 0.8
 # A thread that wakes up often on such a machine waits for a CPU most of the time, too, but
 # then hardly runs. One that spins gets its share, with 40 others on two CPUs still this.
 RUNNING = 0.05
+# Of the longest turn in the interpreter that any thread took, what is a fair one.
+FAIR = 0.5
 # Shorter than this, a burst of work is no spinning.
 SPINNING_S = 0.15
 # asyncio's own debug mode calls a callback slow after 0.1 s; a loop that is late by five
@@ -116,6 +118,22 @@ def _share(thread: Thread, part: Sequence[Sample]) -> float:
     (ran, waited), (ran_before, waited_before) = known[-1].busy[thread], known[0].busy[thread]
     ran, waited = ran - ran_before, waited - waited_before
     return (ran + waited) / seconds if ran >= RUNNING * (ran + waited) else 0.0
+
+
+def competing(busy: Mapping[int, float], seconds: float) -> frozenset[int]:
+    """Threads of one process that all want to run Python code, and share one interpreter.
+
+    Only one of them runs at a time, and a wait for the interpreter lock is none for a CPU:
+    two clients that spin run for half of the time each, and look busy for half of it. So
+    where threads take turns that leave nothing, each that has taken a fair one was busy.
+
+    :param busy: by thread: seconds that it has run, or was ready to. :param seconds: in how
+        many.
+    """
+    most = max(busy.values(), default=0.0)
+    if sum(busy.values()) < SPINNING * seconds:
+        return frozenset()
+    return frozenset(thread for thread, its in busy.items() if its >= most * FAIR)
 
 
 def summarize(

@@ -20,7 +20,7 @@ from pytest_tcpresilience.kernel.sockdiag import Address
 # Where there is no sysconf, there is no /proc either.
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 # A process with more threads than this is judged by its first ones.
-MOST_THREADS = 64
+MOST_THREADS = 512
 
 
 def _read(path: str) -> str:
@@ -34,14 +34,17 @@ def _tasks(pid: int) -> list[str]:
     return []
 
 
-def run_times(pid: int, *, without: Collection[int] = ()) -> dict[int, tuple[float, float]]:
+def run_times(
+    pid: int, *, without: Collection[int] = (), only: Collection[int] | None = None
+) -> dict[int, tuple[float, float]]:
     """By thread: seconds that it has run, and that it was ready and waited for a CPU.
 
     :param without: threads that do not count, by their native ids.
+    :param only: those that count, where they are known.
     :returns: nothing for a process that is gone.
     """
     found: dict[int, tuple[float, float]] = {}
-    for name in _tasks(pid):
+    for name in _tasks(pid) if only is None else map(str, only):
         if int(name) in without:
             continue
         with contextlib.suppress(OSError, ValueError):  # it has just ended
@@ -71,13 +74,22 @@ def descendants(pid: int, *, without: Collection[int] = ()) -> list[int]:
 
     :param without: processes that do not count, with all that they have started.
     """
-    found: list[int] = []
+    found = descendants_by_thread(pid, without=without)
+    return [child for children in found.values() for child in children]
+
+
+def descendants_by_thread(pid: int, *, without: Collection[int] = ()) -> dict[int, list[int]]:
+    """As :func:`descendants`, by the thread of ``pid`` that they come from.
+
+    What a thread has started that has ended is another one's, of the kernel's choice.
+    """
+    found: dict[int, list[int]] = {}
     for name in _tasks(pid):
         with contextlib.suppress(OSError, ValueError):
-            children = map(int, _read(f"/proc/{pid}/task/{name}/children").split())
-            for child in children:
-                if child not in without and child not in found:
-                    found += [child, *descendants(child, without=without)]
+            for child in map(int, _read(f"/proc/{pid}/task/{name}/children").split()):
+                if child not in without:
+                    theirs = [child, *descendants(child, without=without)]
+                    found.setdefault(int(name), []).extend(theirs)
     return found
 
 
