@@ -49,7 +49,7 @@ class FaultRegister:
         """
         schedules = {"when_idle": when_idle, "after": after, "after_bytes": after_bytes}
         given = {key: value for key, value in schedules.items() if value is not None}
-        _check_schedule(name, given)
+        check_schedule(name, given)
         attributes: dict[str, int | str] = {"when_idle": seconds("when_idle", when_idle)}
         attributes.update(words or {})
         if timeout_ms is None:
@@ -113,7 +113,8 @@ class FaultRegister:
                 )
 
 
-def _check_schedule(name: str, given: Mapping[str, object]) -> None:
+def check_schedule(name: str, given: Mapping[str, object]) -> None:
+    """:raises UsageError: for more than one schedule."""
     if len(given) > 1:
         raise UsageError(
             f"{name}: {' and '.join(f'{key}=' for key in given)} together",

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     import urllib3
 
 
+# Connections that are kept for the next call. Each block under watch has one that waits, and
+# a matrix has many blocks.
+MOST_KEPT = 256
+
+
 class Unreachable(Exception):
     """No answer: nobody listens there any more, or the connection broke."""
 
@@ -35,7 +40,7 @@ class Calls:
         self._who = who
         self._timeout_s = timeout_s
         self._pool: urllib3.HTTPConnectionPool = urllib3.HTTPConnectionPool(
-            host, port, maxsize=8, retries=False, headers=dict(headers)
+            host, port, maxsize=MOST_KEPT, retries=False, headers=dict(headers)
         )
 
     def close(self) -> None:

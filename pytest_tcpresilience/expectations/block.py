@@ -114,6 +114,7 @@ class Expectation(Generic[Subject]):
         self._promise = promise
         self._after = after
         self._clock = clock
+        self._watched = False
         self._subject = subject
         if isinstance(subject, Clocked):
             subject.use_clock(link.now)
@@ -138,6 +139,7 @@ class Expectation(Generic[Subject]):
             self._monitor = self._around.monitor(self._link)
             self._monitor.start()
             self._begun_at = self._link.now()
+            self._watched = True
             self._begin()
         except BaseException as error:
             self._lifeguard.stop()
@@ -174,6 +176,17 @@ class Expectation(Generic[Subject]):
             )
         )
         return True
+
+    @property
+    def interrupted_at(self) -> float | None:
+        """When the rescue began to interrupt the block; ``None`` if it has not."""
+        return self._lifeguard.interrupted_at if self._watched else None
+
+    def abandon(self) -> None:
+        """The block will never end, whatever is done to it. From another thread."""
+        if self._watched:
+            self._lifeguard.stop()
+            self._monitor.abandon()
 
     def _begin(self) -> None:
         """The block is about to begin; it is watched already."""

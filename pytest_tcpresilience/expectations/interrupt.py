@@ -57,7 +57,7 @@ def _stack(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _awaiting(coroutine: Any) -> Iterator[FrameType]:
+def awaiting(coroutine: Any) -> Iterator[FrameType]:
     """The frames of a suspended coroutine and of those that it awaits, outermost first."""
     waiting = coroutine
     while waiting is not None:
@@ -286,7 +286,7 @@ class AsyncioTask:
             self._cancels += 1
             if self._cancels > SWALLOWED_MOST:
                 # It takes hold when the cancellation is delivered.
-                self._unwinder.begin(_awaiting(self._task.get_coro()))
+                self._unwinder.begin(awaiting(self._task.get_coro()))
             self._task.cancel()
 
     def finish(self, error: BaseException | None) -> bool:
@@ -327,7 +327,7 @@ class TrioTask:
         if self._over:
             return
         if attempt > SWALLOWED_MOST:
-            self._unwinder.begin(_awaiting(self._task.coro))
+            self._unwinder.begin(awaiting(self._task.coro))
         self._scope.cancel()
 
     def finish(self, error: BaseException | None) -> bool:
