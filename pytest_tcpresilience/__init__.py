@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.fixtures import LinkFactory
     from pytest_tcpresilience.lab.lab import Lab
     from pytest_tcpresilience.link import Link, UpstreamUnreachableWarning
+    from pytest_tcpresilience.matrix.client import Client
+    from pytest_tcpresilience.matrix.faults import MatrixFault
+    from pytest_tcpresilience.matrix.matrix import CellResult, Matrix, MatrixResult
     from pytest_tcpresilience.recording import RecordedRequest, RecordingServer
     from pytest_tcpresilience.stream_toxics import StreamToxic
     from pytest_tcpresilience.tcp.advice import Advice, advise
@@ -58,6 +61,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Advice",
+    "CellResult",
+    "Client",
     "Closing",
     "Connection",
     "Detection",
@@ -76,6 +81,9 @@ __all__ = [
     "Lab",
     "Link",
     "LinkFactory",
+    "Matrix",
+    "MatrixFault",
+    "MatrixResult",
     "Mechanism",
     "Middlebox",
     "Quiet",
@@ -108,6 +116,8 @@ __all__ = [
 
 _LAZY = {
     "Advice": "pytest_tcpresilience.tcp.advice",
+    "CellResult": "pytest_tcpresilience.matrix.matrix",
+    "Client": "pytest_tcpresilience.matrix.client",
     "Closing": "pytest_tcpresilience.expectations",
     "Connection": "pytest_tcpresilience.connection",
     "Detection": "pytest_tcpresilience.expectations",
@@ -121,6 +131,9 @@ _LAZY = {
     "Lab": "pytest_tcpresilience.lab.lab",
     "Link": "pytest_tcpresilience.link",
     "LinkFactory": "pytest_tcpresilience.fixtures",
+    "Matrix": "pytest_tcpresilience.matrix.matrix",
+    "MatrixFault": "pytest_tcpresilience.matrix.faults",
+    "MatrixResult": "pytest_tcpresilience.matrix.matrix",
     "Mechanism": "pytest_tcpresilience.evidence.verdict",
     "Middlebox": "pytest_tcpresilience.tcp.middleboxes",
     "Quiet": "pytest_tcpresilience.expectations",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.control import EngineOwner
     from pytest_tcpresilience.lab.lab import Lab
     from pytest_tcpresilience.link import Link
+    from pytest_tcpresilience.matrix.matrix import Matrix
     from pytest_tcpresilience.recording import RecordingServer
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
     from pytest_tcpresilience.upstream import UpstreamLike
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SETTINGS = pytest.StashKey[Settings]()
 CHOICE = pytest.StashKey[EngineChoice]()
+SELECTION = pytest.StashKey[Any]()  # of matrices' cells; None for all
 OWNER = pytest.StashKey["EngineOwner"]()
 FAILED = pytest.StashKey[bool]()
 # What a controller of pytest-xdist hands to its workers: the run's shared engine.
@@ -150,6 +152,28 @@ def _close_all(links: list[Link], *, test_failed: bool) -> None:
             reports.append(error)
     if reports:
         raise reports[0]
+
+
+@pytest.fixture
+def tcp_matrix(
+    request: pytest.FixtureRequest, subtests: pytest.Subtests, tcp_link: LinkFactory
+) -> Matrix:
+    """Many clients and many faults at once, in the time of the longest single wait.
+
+    ``tcp_matrix(upstream, clients=[Client(…), …], faults=["silent_drop", …], within=…)``
+    runs each client with each fault, on links of their own. Each pair is a subtest.
+    """
+    from pytest_tcpresilience.matrix.matrix import Matrix, terminal_of
+    from pytest_tcpresilience.report.taking import journal_of
+
+    config = request.config
+    return Matrix(
+        tcp_link,
+        subtests,
+        journal_of(request.node),
+        config.stash[SELECTION],
+        lambda: terminal_of(config),
+    )
 
 
 @pytest.fixture

@@ -21,16 +21,19 @@ from pytest_tcpresilience.fixtures import (
     FAILED,
     HANDED_OVER,
     OWNER,
+    SELECTION,
     SETTINGS,
     VIRTUAL,
     recording_server,
     settings_of,
     tcp_lab,
     tcp_link,
+    tcp_matrix,
     toxiproxy,
     virtual_tcp,
 )
 from pytest_tcpresilience.kernel import capabilities
+from pytest_tcpresilience.matrix.selection import CELLS, choose_cells
 from pytest_tcpresilience.report import options as gate_options
 from pytest_tcpresilience.report import paths as report_paths
 from pytest_tcpresilience.report import taking
@@ -38,7 +41,7 @@ from pytest_tcpresilience.report import taking
 if TYPE_CHECKING:
     from pytest_tcpresilience.control.sharing import SharedEngine
 
-__all__ = ["recording_server", "tcp_lab", "tcp_link", "toxiproxy", "virtual_tcp"]
+__all__ = ["recording_server", "tcp_lab", "tcp_link", "tcp_matrix", "toxiproxy", "virtual_tcp"]
 
 # Segments of a virtual run that a failed test shows; the last ones.
 SHOWN_SEGMENTS = 40
@@ -56,6 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         described = f"{choice.help} (default: {choice.default or 'empty'})"
         group.addoption(choice.flag, dest=choice.ini, metavar=choice.metavar, help=described)
         parser.addini(choice.ini, described, type="string", default=None)
+    described = f"{CELLS.help} (default: all)"
+    group.addoption(CELLS.flag, dest=CELLS.ini, metavar="EXPRESSION", help=described)
+    parser.addini(CELLS.ini, described, type="string", default=None)
     report = report_paths.OPTION
     told = report_paths.HELP
     group.addoption(report.flag, dest=report.ini, action="append", metavar="PATH", help=told)
@@ -96,6 +102,11 @@ def pytest_configure(config: pytest.Config) -> None:
             ini={named.ini: config.getini(named.ini)},
             environment=os.environ,
             flags={named.name: config.getoption(named.ini)},
+        )
+        config.stash[SELECTION] = choose_cells(
+            ini={CELLS.ini: _ini(config, CELLS.ini)},
+            environment=os.environ,
+            flags={CELLS.name: config.getoption(CELLS.ini)},
         )
         _begin_reports(config)
         _begin_gate(config)

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from pytest_tcpresilience.engine_choice import CHOICES
+from pytest_tcpresilience.matrix.selection import CELLS
 from pytest_tcpresilience.report.options import OPTIONS as GATE_OPTIONS
 from pytest_tcpresilience.settings import OPTIONS
 from tests.servers import EchoServer
@@ -116,7 +117,7 @@ def inner(
         "PYTEST_ADDOPTS",
         "PYTEST_XDIST_WORKER",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD",
-        *(option.variable for option in (*OPTIONS, *CHOICES, *GATE_OPTIONS)),
+        *(option.variable for option in (*OPTIONS, *CHOICES, *GATE_OPTIONS, CELLS)),
     ):
         monkeypatch.delenv(name, raising=False)
     notes = pytester.path / "links.jsonl"
