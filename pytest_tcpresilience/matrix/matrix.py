@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 class CellResult:
     """What became of one cell.
 
+    :param client: the client's name. :param fault: the fault's, as the report shows it.
+    :param activity: what the client was doing when the fault hit.
     :param error: what its subtest has raised; ``None`` for a cell that passed.
     """
 
@@ -55,6 +57,7 @@ class CellResult:
 
     @property
     def passed(self) -> bool:
+        """Whether the cell did as it was to do: noticed, or was one that never notices."""
         return self.error is None
 
     @property
