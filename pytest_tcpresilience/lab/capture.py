@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pytest_tcpresilience.errors import HarnessError
 from pytest_tcpresilience.lab.listing import listing
@@ -28,6 +28,28 @@ _SO_TIMESTAMPNS = 35
 _SNAP_BYTES = 256
 _TIMESPEC = struct.Struct("@qq")
 _BUFFER_BYTES = 4 << 20
+# Reading a clock takes far less than this, unless the process is interrupted meanwhile.
+_AT_ONCE_S = 20e-6
+_MOST_READINGS = 50
+
+
+def clock_offset(
+    wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+) -> float:
+    """How far the wall clock is ahead of CLOCK_MONOTONIC, in seconds.
+
+    The two cannot be read at once. On a busy machine milliseconds may pass in between, and
+    each segment would seem that much later; so the closest of several readings counts.
+    """
+    closest = float("inf"), 0.0
+    for _ in range(_MOST_READINGS):
+        before = steady()
+        now = wall()
+        after = steady()
+        closest = min(closest, (after - before, now - (before + after) / 2))
+        if closest[0] <= _AT_ONCE_S:
+            break
+    return closest[1]
 
 
 class Capture:
@@ -45,7 +67,7 @@ class Capture:
         self._lost = 0
         self._lock = threading.Lock()
         # Stamps are of the wall clock, and are told on the clock that nobody turns.
-        self._offset = time.time() - time.monotonic()
+        self._offset = clock_offset()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         sock.bind((interface, _ETH_P_ALL))

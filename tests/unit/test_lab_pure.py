@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tcpresilience.lab import plan
+from pytest_tcpresilience.lab.capture import clock_offset
 from pytest_tcpresilience.lab.forger import flows
 from pytest_tcpresilience.lab.listing import is_probe, listing, remarks
 from pytest_tcpresilience.lab.segment import (
@@ -212,3 +213,28 @@ def test_only_flows_that_cross_the_router_are_found() -> None:
 def test_a_refusal_of_the_machine_is_told_from_a_mistake(said: str, reason: bool) -> None:
     found = plan.refusal(said)
     assert found == (said.splitlines()[0] if reason else None)
+
+
+def test_the_clocks_are_compared_in_a_moment_in_which_nothing_interrupts() -> None:
+    """Wall clock 1000 s ahead, read with an interruption of 30 ms at first, then of 5 ms."""
+    now = 0.0
+    pauses = iter([0.03, 0.005, 0.000004, 0.0])
+
+    def steady() -> float:
+        nonlocal now
+        now += 0.000001
+        return now
+
+    def wall() -> float:
+        nonlocal now
+        seen = now + 1000.0
+        now += next(pauses)  # and then the process has to wait
+        return seen
+
+    assert clock_offset(wall, steady) == pytest.approx(1000.0, abs=0.00001)
+    assert next(pauses) == 0.0  # the third reading was close enough
+
+
+def test_a_machine_that_always_interrupts_gives_the_closest_reading() -> None:
+    ticks = iter(range(10_000))
+    assert clock_offset(lambda: 7.0 + next(ticks), lambda: float(next(ticks))) == 7.0
