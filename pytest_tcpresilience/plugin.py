@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tcpresilience import engine_choice
+from pytest_tcpresilience import engine_choice, long_waits
 from pytest_tcpresilience import settings as options
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.fixtures import (
@@ -82,9 +82,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        f"{options.MARKER}(slack, hit_timeout, engine_timeout): settings of "
+        f"{options.MARKER}({', '.join(options.MARKED)}): settings of "
         "pytest-tcpresilience for this test, in seconds",
     )
+    config.addinivalue_line("markers", long_waits.DESCRIPTION)
     try:
         settings = options.resolve(
             ini={option.ini: _ini(config, option.ini) for option in options.OPTIONS},
@@ -113,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SETTINGS] = replace(settings, complete=config.get_verbosity() >= 2)
+    long_waits.take_part(config)
 
 
 def _begin_reports(config: pytest.Config) -> None:
@@ -171,6 +173,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     taking.remember_name(item)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # After those of conftest files, which may add markers, and before `-m` deselects.
+    for item in items:
+        long_waits.mark(item)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     taking.begin(item)
@@ -203,6 +211,7 @@ def pytest_configure_node(node: Any) -> None:
     """pytest-xdist: a worker begins, or the successor of one that crashed."""
     from pytest_tcpresilience.control import sharing
 
+    long_waits.hand_over(node)
     # A worker on another machine has an engine of its own.
     if not (sharing.can_share() and node.gateway.spec.popen):
         return

@@ -16,14 +16,20 @@ from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.options import NamedOption
 
 MARKER = "resilience"
+# What only the marker can say: no session waits.
+WAIT = "wait"
 
 
 @dataclass(frozen=True)
 class Option(NamedOption):
-    """One setting, in seconds. ``name`` is the field of :class:`Settings`."""
+    """One setting, in seconds. ``name`` is the field of :class:`Settings`.
+
+    :param of_session: whether it is the same for all tests, so that no marker may set it.
+    """
 
     default: float
     help: str
+    of_session: bool = False
 
 
 OPTIONS = (
@@ -43,20 +49,35 @@ OPTIONS = (
         10.0,
         "seconds that the engine may take to start, or to answer a call",
     ),
+    Option(
+        "long_wait",
+        10.0,
+        "seconds that a test must be going to wait to be a long_wait",
+        of_session=True,
+    ),
 )
+# The keyword arguments of the marker.
+MARKED = (*(option.name for option in OPTIONS if not option.of_session), WAIT)
 
 
 @dataclass(frozen=True)
 class Settings:
     """What is in force for one test. Times are in seconds.
 
+    :param wait: how long the test says that it is going to wait; 0 when it says nothing.
     :param complete: show all of a long timeline (``pytest -vv``).
     """
 
     slack: float = OPTIONS[0].default
     hit_timeout: float = OPTIONS[1].default
     engine_timeout: float = OPTIONS[2].default
+    long_wait: float = OPTIONS[3].default
+    wait: float = 0.0
     complete: bool = False
+
+    @property
+    def waits_long(self) -> bool:
+        return self.wait >= self.long_wait
 
 
 def _seconds(text: object, origin: str) -> float:
@@ -98,12 +119,11 @@ def with_marker(settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, 
 
     :raises UsageError: for positional or unknown arguments, or bad values.
     """
-    names = [option.name for option in OPTIONS]
-    unknown = [*map(repr, args), *(name for name in kwargs if name not in names)]
+    unknown = [*map(repr, args), *(name for name in kwargs if name not in MARKED)]
     if unknown:
         raise UsageError(
             f"@pytest.mark.{MARKER}: cannot use {', '.join(unknown)}",
-            expected=f"keyword arguments out of {', '.join(names)}",
+            expected=f"keyword arguments out of {', '.join(MARKED)}",
             happened=f"got {', '.join(unknown)}",
             advice=f"write for example @pytest.mark.{MARKER}(slack=1.0)",
         )

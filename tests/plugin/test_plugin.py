@@ -11,7 +11,7 @@ import pytest
 
 from pytest_tcpresilience.kernel import capabilities
 from pytest_tcpresilience.kernel.capabilities import Capabilities
-from pytest_tcpresilience.settings import OPTIONS, Option
+from pytest_tcpresilience.settings import MARKED, OPTIONS, Option
 from tests.inner import Inner
 from tests.servers import EchoServer
 
@@ -35,9 +35,10 @@ def test_each_origin_of_a_setting_overrides_the_one_before(
         origin: {option.name: 20.0 + 5 * i + j for j, option in enumerate(OPTIONS)}
         for i, origin in enumerate(ORIGINS[:given])
     }
+    values.get("marker", {}).pop("long_wait", None)  # the session's, and no test's
     expected = {option.name: option.default for option in OPTIONS}
-    if values:
-        expected = values[ORIGINS[given - 1]]
+    for origin in ORIGINS[:given]:
+        expected |= values[origin]
     ini(inner, **values.get("ini", {}))
     args = []
     for option in OPTIONS:
@@ -52,7 +53,7 @@ def test_each_origin_of_a_setting_overrides_the_one_before(
 
         @pytest.mark.resilience(**{values.get("marker", {})})
         def test_settings(link):
-            assert dataclasses.asdict(link.settings) == {expected | {"complete": False}}
+            assert dataclasses.asdict(link.settings) == {expected | {"wait": 0.0, "complete": False}}
         """,
         *args,
     )
@@ -172,8 +173,7 @@ def test_help_lists_each_option_and_ini_name(inner: Inner, option: Option) -> No
 
 def test_markers_lists_the_marker_with_its_arguments(inner: Inner) -> None:
     result = inner.show("--markers")
-    names = ", ".join(option.name for option in OPTIONS)
-    result.stdout.fnmatch_lines([f"@pytest.mark.resilience({names}): *"])
+    result.stdout.fnmatch_lines([f"@pytest.mark.resilience({', '.join(MARKED)}): *"])
 
 
 def test_the_marker_is_known_to_strict_sessions(inner: Inner) -> None:

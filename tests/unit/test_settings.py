@@ -13,7 +13,8 @@ DEFAULTS = Settings()
 
 
 def test_each_setting_is_one_option() -> None:
-    others = {"complete": False}  # pytest's own -vv
+    # The marker's own, and pytest's own -vv.
+    others = {"wait": 0.0, "complete": False}
     assert {option.name: option.default for option in OPTIONS} | others == vars(DEFAULTS)
     assert all(option.help for option in OPTIONS)
 
@@ -97,6 +98,7 @@ def test_a_bad_value_in_a_marker() -> None:
     [
         pytest.param((1.0,), {}, "1.0", id="positional"),
         pytest.param((), {"slak": 1}, "slak", id="misspelt"),
+        pytest.param((), {"long_wait": 1}, "long_wait", id="of-the-session"),
         pytest.param(("a",), {"slak": 1, "slack": 1}, "'a', slak", id="both"),
     ],
 )
@@ -105,4 +107,19 @@ def test_a_marker_that_cannot_be_used(
 ) -> None:
     with pytest.raises(UsageError, match=rf"mark\.resilience: cannot use {named}") as caught:
         with_marker(DEFAULTS, args, kwargs)
-    assert "slack, hit_timeout, engine_timeout" in caught.value.expected
+    assert "slack, hit_timeout, engine_timeout, wait" in caught.value.expected
+
+
+def test_only_a_test_waits() -> None:
+    assert with_marker(DEFAULTS, (), {"wait": 30}).wait == 30.0
+    assert "wait" not in [option.name for option in OPTIONS]
+    with pytest.raises(UsageError, match=r"resilience\(wait=…\): 'long' is no time"):
+        with_marker(DEFAULTS, (), {"wait": "long"})
+
+
+@pytest.mark.parametrize(("wait", "long"), [(9.9, False), (10.0, True), (60, True)])
+def test_a_long_wait_begins_at_the_options_value(wait: float, long: bool) -> None:
+    assert with_marker(DEFAULTS, (), {"wait": wait}).waits_long is long
+    shorter = resolve({}, {}, {"long_wait": "0.5"})
+    assert with_marker(shorter, (), {"wait": wait}).waits_long
+    assert not shorter.waits_long
