@@ -11,16 +11,17 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.records.record import Record
 from pytest_tcpresilience.report.document import Document, State, ordered
-from pytest_tcpresilience.report.taking import ATTRIBUTE, name_of
+from pytest_tcpresilience.report.hearing import Heard
+from pytest_tcpresilience.report.taking import name_of
 
 COLLECTOR = pytest.StashKey["Collector"]()
 # What a worker says at its end, in its workeroutput.
@@ -44,26 +45,29 @@ class Collector:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._is_worker = hasattr(config, "workerinput")
+        self._each = config.getoption("dist", "no") == "each"
         self._started = datetime.datetime.now(datetime.timezone.utc)
-        # By test and worker: with --dist=each several workers run the same test.
-        self._records: dict[tuple[str, str], list[Record]] = {}
-        self._left_out: dict[tuple[str, str], list[str]] = {}
-        self._states: dict[str, State] = {}
-        # Names that pytest-xdist has changed, by the changed ones.
-        self._names: dict[str, str] = {}
-        self._chosen: set[str] = set()
-        self._deselected: set[str] = set()
+        # By worker with --dist=each, where all of them run the same tests; else one for all.
+        self._heard: dict[str, Heard] = {}
+        # Tests that began somewhere: of that, pytest-xdist does not say where.
+        self._begun: set[str] = set()
+        # What is to be said of workers that died, and which workers had a test at all.
+        self._deaths: dict[str, str] = {}
+        self._busy: set[str] = set()
+        self._pythons: dict[str, str] = {}
         self._problems: list[str] = []
+
+    def _of(self, worker: str) -> Heard:
+        return self._heard.setdefault(worker if self._each else "", Heard())
 
     # --- what there is -------------------------------------------------------------------
 
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
-        self._deselected.update(name_of(item) for item in items)
+        self._of("").deselected.update(name_of(item) for item in items)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            self._names[item.nodeid] = name_of(item)
-        self._chosen.update(self._names.values())
+        if session.items:
+            self._of("").names.update((item.nodeid, name_of(item)) for item in session.items)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -72,84 +76,86 @@ class Collector:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._is_worker:
             output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]
+            mine = self._of("")
             # xdist's own way refuses what is no plain data, and this is long.
-            output[OUTPUT] = json.dumps([self._names, sorted(self._deselected)])
+            output[OUTPUT] = json.dumps([mine.names, sorted(mine.deselected)])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: Any) -> None:
+        self._pythons[node.gateway.id] = ".".join(map(str, node.workerinfo["version_info"][:3]))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        names = self._of(node.gateway.id).names
         for each in ids:
-            self._names.setdefault(each, each)
+            names.setdefault(each, each)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         output: dict[str, Any] = getattr(node, "workeroutput", {})
         if OUTPUT in output:
             names, deselected = json.loads(output[OUTPUT])
-            self._names.update(names)
-            self._deselected.update(deselected)
+            heard = self._of(node.gateway.id)
+            heard.names.update(names)
+            heard.deselected.update(deselected)
         if error:
-            self._problems.append(f"worker {node.gateway.id} ended before its work: {error}")
+            self._deaths[node.gateway.id] = str(error)
 
     # --- what was made -------------------------------------------------------------------
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._begun.add(nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._is_worker:
             return
-        test = report.nodeid
-        run = test, str(getattr(report, "worker_id", ""))
-        if report.when == "setup":  # it begins, or begins again
-            self._records.pop(run, None)
-            self._left_out.pop(run, None)
-        state = _state_of(report)
-        if state is not None:  # subtests come first, and their test has the last word
-            self._states[test] = state
-        luggage = getattr(report, ATTRIBUTE, None)
-        if luggage is not None:
-            self._take(run, luggage)
-
-    def _take(self, run: tuple[str, str], luggage: str) -> None:
-        try:
-            document = json.loads(luggage)
-            records = [Record.from_json(each) for each in document["records"]]
-            left_out = [str(each) for each in document["deselected"]]
-        except (ValueError, KeyError, TypeError, UsageError) as error:
-            self._problems.append(f"the records of {run[0]} could not be read: {error}")
-            return
-        self._records.setdefault(run, []).extend(records)
-        self._left_out.setdefault(run, []).extend(left_out)
+        # Without pytest-xdist there is no node.
+        gateway: Any = getattr(getattr(report, "node", None), "gateway", None)
+        worker = "" if gateway is None else str(gateway.id)
+        self._busy.add(worker)
+        self._of(worker).take(report, has_begun=report.nodeid in self._begun)
 
     # --- what comes of it ----------------------------------------------------------------
 
     def document(self) -> Document:
         """The run so far."""
-        records = ordered(record for found in self._records.values() for record in found)
-        chosen = self._chosen | set(self._names.values())
-        states = dict.fromkeys(chosen, State.NOT_REACHED)
-        states |= dict.fromkeys(self._deselected - chosen, State.DESELECTED)
-        states |= {self._names.get(test, test): state for test, state in self._states.items()}
+        if len(self._heard) < 2:
+            whole = self._document(next(iter(self._heard.values()), Heard()))
+        else:
+            from pytest_tcpresilience.report.merging import merge
+
+            by_worker = sorted(self._heard.items())
+            whole = merge({self._label(who): self._document(heard) for who, heard in by_worker})
+        problems = (*whole.problems, *self._problems, *self._lost(whole.tests))
+        return replace(whole, problems=problems)
+
+    def _document(self, heard: Heard) -> Document:
+        records = ordered(heard.records)
         return Document(
             records=records,
             project=project_name(self._config.rootpath),
-            tests=states,
+            tests=heard.states,
             asked=asked(self._config),
-            deselected=tuple(sorted({key for keys in self._left_out.values() for key in keys})),
-            problems=tuple(self._problems),
+            deselected=heard.left_out,
+            problems=tuple(heard.problems),
             started=self._started.isoformat(timespec="seconds"),
             versions=_common(records),
         )
 
+    def _label(self, worker: str) -> str:
+        python = self._pythons.get(worker)
+        return f"{worker} (Python {python})" if python else worker
 
-def _state_of(report: pytest.TestReport) -> State | None:
-    if report.when not in ("setup", "call", "teardown"):
-        return State.CRASHED  # xdist reports for a worker that died in a test
-    if report.when == "teardown":
-        return None
-    # A test that is expected to fail is reported as skipped, and has run.
-    if report.skipped and not hasattr(report, "wasxfail"):
-        return State.SKIPPED
-    # A setup that passed says nothing: the test may never begin.
-    return None if report.when == "setup" and report.passed else State.RAN
+    def _lost(self, states: Mapping[str, State]) -> list[str]:
+        """Of each worker that died, unless it had not begun and others did all its work."""
+        undone = {State.CRASHED, State.NOT_REACHED}.intersection(states.values())
+        all_done = states and not undone and not self._each
+        return [
+            f"worker {worker} ended before its work: {error}"
+            for worker, error in self._deaths.items()
+            if worker in self._busy or not all_done
+        ]
 
 
 def _common(records: Iterable[Record]) -> dict[str, str]:

@@ -44,7 +44,7 @@ def merge(documents: Mapping[str, Document]) -> Document:
         deselected=tuple(
             sorted({each for document in whole for each in document.deselected} - recorded)
         ),
-        problems=(*_problems(documents), *conflicts),
+        problems=(*_problems(documents), *conflicts, *_absent(documents)),
         started=min((each.started for each in whole if each.started), default=""),
         versions=_versions(list(whole)),
     )
@@ -97,6 +97,24 @@ def _records(documents: Mapping[str, Document]) -> tuple[list[Record], list[str]
         for key, record in own:
             kept.setdefault(key, []).append((name, record))
     return [record for several in kept.values() for _, record in several], conflicts
+
+
+def _absent(documents: Mapping[str, Document]) -> list[str]:
+    """What is to be said where a test ran twice and made a record only once."""
+    makers: dict[str, tuple[str, str]] = {}
+    there = {name: {each.key for each in document.records} for name, document in documents.items()}
+    for name, document in documents.items():
+        for record in document.records:
+            makers.setdefault(record.key, (name, record.test))
+    return [
+        f"{maker} and {name} contradict each other on {key}: its test ran in both, and {name} "
+        "has no such record"
+        for name, document in documents.items()
+        for key, (maker, test) in makers.items()
+        if key not in there[name]
+        and key not in document.deselected
+        and document.tests.get(test) is State.RAN
+    ]
 
 
 def _differ(first: Record, second: Record) -> tuple[Difference, ...]:

@@ -39,6 +39,7 @@ def test_each_origin_of_a_setting_overrides_the_one_before(
     expected = {option.name: option.default for option in OPTIONS}
     for origin in ORIGINS[:given]:
         expected |= values[origin]
+    expected |= {"wait": 0.0, "complete": False}
     ini(inner, **values.get("ini", {}))
     args = []
     for option in OPTIONS:
@@ -53,7 +54,7 @@ def test_each_origin_of_a_setting_overrides_the_one_before(
 
         @pytest.mark.resilience(**{values.get("marker", {})})
         def test_settings(link):
-            assert dataclasses.asdict(link.settings) == {expected | {"wait": 0.0, "complete": False}}
+            assert dataclasses.asdict(link.settings) == {expected}
         """,
         *args,
     )

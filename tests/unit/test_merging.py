@@ -96,3 +96,20 @@ def test_different_projects() -> None:
     with pytest.raises(UsageError, match="of different projects") as refusal:
         merge({"1": document(project="shop"), "2": document(), "3": document(project="bank")})
     assert refusal.value.happened == "1 is of 'shop', 3 is of 'bank'"
+
+
+def test_a_record_that_only_one_of_two_runs_of_a_test_has() -> None:
+    silent = document(tests={TEST: State.RAN})
+    (problem,) = merge({"1": document(record()), "2": silent}).problems
+    assert problem == (
+        f"1 and 2 contradict each other on {record().key}: its test ran in both, and 2 has no "
+        "such record"
+    )
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.RAN])
+def test_a_test_that_did_not_run_contradicts_nobody(state: State) -> None:
+    other = document(tests={TEST: state})
+    assert merge({"1": document(record()), "2": other}).problems == ()
+    left_out = document(tests={TEST: State.RAN}, deselected=(record().key,))
+    assert merge({"1": document(record()), "2": left_out}).problems == ()

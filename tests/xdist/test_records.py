@@ -6,24 +6,23 @@ import json
 
 import pytest
 
+# Loaded here, and so the same for each run in this process.
+from pytest_tcpresilience.report import hooks  # noqa: F401
 from tests.inner import Inner
 
 # One line of JSON at the end: what the controller knows.
 CONFTEST = """
     import json
     import pytest
-    from pytest_tcpresilience.report.collecting import Collector
+    from pytest_tcpresilience.report.collecting import collect
 
     def pytest_configure(config):
-        config.stash[KEY] = Collector(config)
-        config.pluginmanager.register(config.stash[KEY])
+        collect(config)
 
     def pytest_unconfigure(config):
         if not hasattr(config, "workerinput"):
             with open(config.rootpath / "document.json", "w") as file:
-                json.dump(config.stash[KEY].document().to_json(), file)
-
-    KEY = pytest.StashKey()
+                json.dump(collect(config).document().to_json(), file)
 """
 
 SUITE = """
@@ -82,15 +81,25 @@ def comparable(found: dict[str, object]) -> object:
     return found["tests"], found["asked"], found["problems"], kept
 
 
-@pytest.mark.parametrize("args", [("-n", "2"), ("-n", "2", "--dist=loadgroup")])
-def test_the_document_is_the_same_with_workers(inner: Inner, args: tuple[str, ...]) -> None:
-    alone = document(inner, SUITE, "-p", "no:xdist", "-o", "markers=xdist_group", "-k", "not [3]")
-    shared = document(inner, SUITE, *args, "-k", "not [3]")
+RECORD = ("--resilience-record", "-k", "not [3]")
+
+
+@pytest.mark.parametrize(
+    "mode", ["load", "worksteal", "loadscope", "loadfile", "loadgroup", "each"]
+)
+def test_document_and_contract_are_the_same_with_workers(inner: Inner, mode: str) -> None:
+    inner.pytester.makeconftest(CONFTEST)
+    inner.pytester.makeini("[pytest]\nmarkers = xdist_group")
+    inner.run(SUITE, "-p", "no:xdist", "--resilience-contract=alone.json", *RECORD)
+    alone = json.loads((inner.pytester.path / "document.json").read_text())
+    contract = f"--resilience-contract={mode}.json"
+    inner.run_subprocess(SUITE, "-n2", f"--dist={mode}", contract, *RECORD)
+    shared = json.loads((inner.pytester.path / "document.json").read_text())
     assert comparable(shared) == comparable(alone)
     assert len(comparable(alone)[3]) == 4  # type: ignore[index]
-    tests = shared["tests"]
-    assert isinstance(tests, dict)
-    assert {state for test, state in tests.items() if "[3]" in test} == {"deselected"}
+    assert {state for test, state in shared["tests"].items() if "[3]" in test} == {"deselected"}
+    contracts = [(inner.pytester.path / f"{name}.json").read_bytes() for name in (mode, "alone")]
+    assert contracts[0] == contracts[1]
 
 
 def test_what_a_worker_reported_before_it_died_is_kept(inner: Inner) -> None:
