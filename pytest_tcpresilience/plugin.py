@@ -212,8 +212,10 @@ def pytest_configure_node(node: Any) -> None:
     from pytest_tcpresilience.control import sharing
 
     long_waits.hand_over(node)
-    # A worker on another machine has an engine of its own.
-    if not (sharing.can_share() and node.gateway.spec.popen):
+    # A worker on another machine has an engine of its own. One that is started by a proxy
+    # (`popen//via=…`) is where that is.
+    spec = node.gateway.spec
+    if not sharing.can_share() or not spec.popen or spec.via:
         return
     stash = node.config.stash
     if SHARED not in stash:

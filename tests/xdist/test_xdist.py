@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from pytest_tcpresilience import plugin
+from pytest_tcpresilience.fixtures import HANDED_OVER
 from tests.inner import LEAN, Inner
 
 pytest.importorskip("xdist")
@@ -314,3 +317,28 @@ def test_nothing_is_left_when_one_is_killed(inner: Inner, victim: str) -> None:
         for worker in workers:  # those of a killed controller take their time
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
+
+
+@pytest.mark.parametrize(
+    ("spec", "shared"),
+    [
+        ("popen", True),
+        ("popen//chdir=elsewhere//python=python3", True),
+        ("popen//via=proxy", False),
+        ("socket=127.0.0.1:1", False),
+        ("ssh=somebody@192.0.2.1", False),
+    ],
+)
+def test_only_workers_on_this_machine_share_the_engine(
+    pytester: pytest.Pytester, spec: str, shared: bool
+) -> None:
+    execnet = pytest.importorskip("execnet")
+    pytester.makeini("[pytest]")
+    config = pytester.parseconfig()
+    gateway = SimpleNamespace(spec=execnet.XSpec(spec))
+    node = SimpleNamespace(config=config, gateway=gateway, workerinput={"workercount": 2})
+    try:
+        plugin.pytest_configure_node(node)
+        assert (HANDED_OVER in node.workerinput) is shared
+    finally:
+        plugin.pytest_unconfigure(config)
