@@ -52,22 +52,28 @@ def connect(link: Link) -> socket.socket:
 
 
 @contextmanager
-def rescued(match: str = "did not notice") -> Iterator[None]:
-    begun = time.monotonic()
+def rescued(link: Link, match: str = "did not notice") -> Iterator[None]:
+    """The block inside must end in time; what a busy machine then takes to tell is its own."""
     with pytest.raises(ExpectationFailed, match=match):
         yield
-    assert time.monotonic() - begun < PROMISE_S
+    timeline = link.journal.records[-1].timeline
+    ended = [each.at for each in timeline if each.kind == "watch_ended"]
+    assert WITHIN_S < ended[-1] < PROMISE_S
 
 
 def test_a_blocked_read_is_woken(link: Link) -> None:
-    with connect(link) as sock, rescued("had to be woken"), detects_break(link, within=WITHIN_S):
+    with (
+        connect(link) as sock,
+        rescued(link, "had to be woken"),
+        detects_break(link, within=WITHIN_S),
+    ):
         link.silent_drop()
         sock.recv(1)
 
 
 def test_a_client_that_reconnects_silently_and_waits_again(link: Link) -> None:
     sock = connect(link)
-    with rescued("had to be woken"), detects_break(link, within=WITHIN_S):
+    with rescued(link, "had to be woken"), detects_break(link, within=WITHIN_S):
         link.silent_drop()
         try:
             sock.recv(1)
@@ -89,13 +95,13 @@ def retry_forever(link: Link, swallow: type[BaseException]) -> None:
 
 @pytest.mark.parametrize("swallow", [OSError, Exception, BaseException])
 def test_a_client_that_retries_for_ever(link: Link, swallow: type[BaseException]) -> None:
-    with connect(link), rescued("had to be woken"), detects_break(link, within=WITHIN_S):
+    with connect(link), rescued(link, "had to be woken"), detects_break(link, within=WITHIN_S):
         link.silent_drop()
         retry_forever(link, swallow)
 
 
 def test_a_loop_in_the_block_itself_that_swallows_everything(link: Link) -> None:
-    with connect(link), rescued("had to be woken"), detects_break(link, within=WITHIN_S):
+    with connect(link), rescued(link, "had to be woken"), detects_break(link, within=WITHIN_S):
         link.silent_drop()
         while True:
             with suppress(BaseException):
@@ -115,7 +121,7 @@ def test_a_block_that_waits_for_a_thread(link: Link) -> None:
     over = threading.Event()
     thread = threading.Thread(target=forever)
     thread.start()
-    with rescued("had to be woken"), detects_break(link, within=WITHIN_S):
+    with rescued(link, "had to be woken"), detects_break(link, within=WITHIN_S):
         link.silent_drop()
         thread.join()
     over.set()
@@ -157,7 +163,7 @@ def test_asyncio_a_read_is_woken(link: Link) -> None:
             link.silent_drop()
             await reader.read(1)
 
-    with rescued("had to be woken"):
+    with rescued(link, "had to be woken"):
         asyncio.run(main())
 
 
@@ -173,7 +179,7 @@ def test_asyncio_a_client_that_retries_for_ever(link: Link, swallow: type[BaseEx
                 except swallow:
                     pass
 
-    with rescued("had to be woken"):
+    with rescued(link, "had to be woken"):
         asyncio.run(main())
 
 
@@ -184,7 +190,7 @@ def test_asyncio_a_block_that_blocks_its_loop(link: Link) -> None:
             link.silent_drop()
             retry_forever(link, Exception)
 
-    with rescued("had to be woken"):
+    with rescued(link, "had to be woken"):
         asyncio.run(main())
 
 
@@ -197,7 +203,7 @@ def test_trio_a_read_is_woken(link: Link) -> None:
             link.silent_drop()
             await stream.receive_some(1)
 
-    with rescued("had to be woken"):
+    with rescued(link, "had to be woken"):
         trio.run(main)
 
 
@@ -213,7 +219,7 @@ def test_trio_a_client_that_retries_for_ever(link: Link, swallow: type[BaseExcep
                 except swallow:
                     pass
 
-    with rescued("had to be woken"):
+    with rescued(link, "had to be woken"):
         trio.run(main)
 
 
@@ -224,5 +230,5 @@ def test_trio_a_block_that_blocks_its_loop(link: Link) -> None:
             link.silent_drop()
             retry_forever(link, Exception)
 
-    with rescued("had to be woken"):
+    with rescued(link, "had to be woken"):
         trio.run(main)
