@@ -18,8 +18,6 @@ from pytest_tcpresilience.report.contract import WOKEN, Contract, Entry
 from pytest_tcpresilience.report.document import Document, State
 
 NONE = "none"
-# Outcomes of a client that did not notice by itself.
-NEVER = WOKEN | {"unaware"}
 
 
 class Status(str, Enum):
@@ -119,7 +117,7 @@ class Comparison:
 
 def behaviour(entry: Entry) -> str:
     """In a few words: by what it noticed, or that it did not."""
-    if entry.outcome in NEVER:
+    if entry.outcome in WOKEN:
         return "never noticed" if entry.expectation == "detects_break" else "still waiting"
     words = entry.outcome.replace("_", " ")
     return f"{words} by {entry.mechanism}" if entry.mechanism else words

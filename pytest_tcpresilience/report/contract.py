@@ -35,7 +35,7 @@ CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( .*)?$", re.MULTILINE)
 # How many connections were opened is a matter of luck where a client tries again and again.
 SEVERAL = "several"
 # Outcomes of a client that went on waiting until it was woken.
-WOKEN = frozenset({"rescued", "still_waiting"})
+WOKEN = frozenset({"rescued", "still_waiting", "unaware"})
 # The kernel's own timers, which end a connection by its settings.
 BY_SETTINGS = frozenset({"keepalive", "user_timeout", "retransmission_limit", "kernel_timeout"})
 

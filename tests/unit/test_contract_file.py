@@ -89,7 +89,8 @@ def test_how_many_attempts_is_told_as_far_as_it_is_no_luck(attempts: int, text: 
 
 
 def test_the_error_of_a_client_that_was_woken_is_not_its_own() -> None:
-    assert Entry.of(hung()).error == Entry.of(hung()).errno == ""
+    for woken in (hung(), hung(outcome="unaware", passed=True, blame="")):
+        assert Entry.of(woken).error == Entry.of(woken).errno == ""
     assert Entry.of(record()).error == "TimeoutError"
 
 
