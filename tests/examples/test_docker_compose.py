@@ -10,15 +10,16 @@ import re
 import shutil
 import socketserver
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pytest_tcpresilience.engine_choice import CHOICES, choose_engine, ports_of
 from tests.contract.test_serve import Served
+from tests.projects import Run
 
 HERE = Path(__file__).resolve().parents[2] / "examples" / "docker-compose"
 COMPOSE = (HERE / "compose.yaml").read_text()
@@ -84,10 +85,8 @@ def db() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("name", INI)
-def test_the_same_topology_as_plain_processes(
-    name: str, db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def on_this_machine(name: str, db: str, project: Path) -> Iterator[tuple[Served, Run]]:
     """The addresses between the containers are all loopback here; the rest is as it stands."""
     served = Served()
     try:
@@ -95,18 +94,28 @@ def test_the_same_topology_as_plain_processes(
         text = re.sub(r"http://\S+", f"http://127.0.0.1:{served.port}", text)
         text = text.replace("host.docker.internal", "127.0.0.1")
         text = re.sub(r"resilience_toxiproxy_ports = .*", "", text)
-        (tmp_path / "pytest.ini").write_text(text)
-        shutil.copy(HERE / "test_app.py", tmp_path)
-        monkeypatch.setenv("UPSTREAM", db)
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "test_app.py"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert "2 passed" in done.stdout, done.stdout + done.stderr
-        assert served.get("/proxies")[1] == "{}"
+        project.mkdir()
+        (project / "pytest.ini").write_text(text)
+        shutil.copy(HERE / "test_app.py", project)
+        with Run(project, "test_app.py", UPSTREAM=db) as run:
+            yield served, run
     finally:
         served.process.kill()
         served.process.communicate()
+
+
+def test_the_same_topology_as_plain_processes(
+    db: str, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    """Side by side, since both wait."""
+    inside, host = INI
+    with (
+        on_this_machine(inside, db, tmp_path / "inside") as first,
+        on_this_machine(host, db, tmp_path / "host") as second,
+    ):
+        for name, (served, run) in {inside: first, host: second}.items():
+            with subtests.test(name):
+                status, output = run.end()
+                assert status == 0, output
+                assert "2 passed" in output
+                assert served.get("/proxies")[1] == "{}"
