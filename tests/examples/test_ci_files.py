@@ -17,7 +17,7 @@ from tests.docs_reference import recorded
 HERE = Path(__file__).resolve().parents[2] / "examples" / "ci"
 GITHUB = yaml.safe_load((HERE / ".github" / "workflows" / "resilience.yml").read_text())
 GITLAB = yaml.safe_load((HERE / ".gitlab-ci.yml").read_text())
-STEP = HERE.parent / "tutorial" / "4_gate" / ".github" / "workflows" / "tests.yml"
+STEP = HERE.parent / "tutorial" / "5_gate" / ".github" / "workflows" / "tests.yml"
 TUTORIAL = yaml.safe_load(STEP.read_text())
 FILES = pytest.mark.parametrize("jobs", [GITHUB["jobs"], GITLAB], ids=["github", "gitlab"])
 

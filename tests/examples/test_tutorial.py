@@ -9,19 +9,21 @@ from pathlib import Path
 import pytest
 
 from tests.docs_markdown import fences
+from tests.projects import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ROOT / "examples" / "tutorial"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 SHOWN = {
-    "tutorial": [ROOT / "docs" / "tutorial.md", ROOT / "docs" / "howto" / "failures.md"],
+    "tutorial": [TUTORIAL, ROOT / "docs" / "howto" / "failures.md"],
     "first_test": [ROOT / "README.md"],
 }
 
 
-def failure(name: str, page: Path) -> list[str]:
-    """What a page shows of a failure, as :func:`essence` has it."""
-    (text,) = [f.text for f in fences(page.read_text()) if f.origin == ("failure", name)]
-    return essence(text.splitlines())
+def shown(page: Path, *origin: str) -> list[str]:
+    """The lines of what a page shows, by the comment in front of it."""
+    (text,) = [f.text for f in fences(page.read_text()) if f.origin == origin]
+    return text.splitlines()
 
 
 def essence(lines: list[str]) -> list[str]:
@@ -30,93 +32,88 @@ def essence(lines: list[str]) -> list[str]:
     return sorted(re.sub(r"port \d+", "port …", line).strip() for line in plain)
 
 
-def reported(result: pytest.RunResult) -> list[str]:
+def reported(output: str) -> list[str]:
     """The message of the failure, without pytest's margin."""
-    lines = [line[1:].strip() for line in result.outlines if line.startswith("E ")]
+    lines = [line[1:].strip() for line in output.splitlines() if line.startswith("E ")]
     (begin,) = [i for i, line in enumerate(lines) if "ExpectationFailed:" in line]
     first = lines[begin].partition("ExpectationFailed: ")[2]
     return essence([first, *lines[begin + 1 :]])
 
 
-def not_said(shown: list[str], result: pytest.RunResult) -> list[str]:
-    """Lines of a page that the failure does not have.
+def not_said(name: str, output: str) -> list[str]:
+    """Lines of the pages' failure of this name that a run's failure does not have.
 
     It may have more: on a busy machine the witness sees timers that are short-lived.
     """
-    said = reported(result)
-    return [line for line in shown if line not in said]
+    said = reported(output)
+    lines = [line for page in SHOWN[name] for line in essence(shown(page, "failure", name))]
+    return [line for line in lines if line not in said]
 
 
-def run(pytester: pytest.Pytester, step: str, *arguments: str) -> pytest.RunResult:
-    shutil.copytree(STEPS / step, pytester.path, dirs_exist_ok=True)
-    return pytester.runpytest_inprocess("-p", "no:asyncio", *arguments)
+def files_of(step: str) -> dict[str, str]:
+    return {
+        str(path.relative_to(STEPS / step)): path.read_text()
+        for path in sorted((STEPS / step).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
-@pytest.fixture(autouse=True)
-def no_cache(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
+def without_keepalive() -> str:
+    """README's test, without the line that README says to take away."""
+    test = (ROOT / "examples" / "first_test" / "test_first.py").read_text()
+    assert test.count("            KEEPALIVE.apply(client)\n") == 1
+    return test.replace("            KEEPALIVE.apply(client)\n", "")
 
 
-def test_the_client_hangs_and_the_failure_is_the_one_that_is_shown(
-    pytester: pytest.Pytester,
-) -> None:
-    result = run(pytester, "1_it_hangs")
-    result.assert_outcomes(failed=1)
-    for page in SHOWN["tutorial"]:
-        assert not_said(failure("tutorial", page), result) == []
+def test_each_step_does_what_its_page_says(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """Side by side, since each of them waits. Steps 3 and 4 run as parts of step 5.
+
+    All in processes of their own: one in this process would take the others for its client's
+    children, which spin as they start.
+    """
+    shutil.copytree(STEPS, tmp_path, dirs_exist_ok=True)
+    # README's test is a guest of step 2, as an interpreter more costs a second of CPU.
+    (tmp_path / "2_keepalive" / "test_first.py").write_text(without_keepalive())
+    with (
+        Run(tmp_path / "5_gate") as gate,
+        Run(tmp_path / "2_keepalive") as keepalive,
+        Run(tmp_path / "1_it_hangs") as hangs,
+        Run(tmp_path / "6_gate_fails", "test_newsfeed.py") as gate_fails,
+    ):
+        with subtests.test("the client hangs, and the failure is the one that is shown"):
+            status, output = hangs.end()
+            assert (status, not_said("tutorial", output)) == (1, []), output
+        with subtests.test("keepalive is the cure, and README's failure is the one that comes"):
+            status, output = keepalive.end()
+            assert "test_newsfeed.py ." in output, output
+            assert "1 failed, 1 passed" in output
+            assert (status, not_said("first_test", output)) == (1, []), output
+        with subtests.test("the gate does not open when keepalive is gone"):
+            status, output = gate_fails.end()
+            assert status == 1, output
+            *lines, command = shown(TUTORIAL, "output", "gate")
+            assert "\n".join(lines) in output
+            # The command is the reader's, and here the test's.
+            assert command == "pytest test_newsfeed.py --resilience-record=update"
+            assert "test_newsfeed.py --resilience-record=update\n" in output
+        with subtests.test("the contract is what the client does, in every test"):
+            status, output = gate.end()
+            assert status == 0, output
+            assert "3 passed" in output
+            assert "passed: 6 entries as before (contract resilience.contract)\n" in output
 
 
-def test_keepalive_is_the_cure(pytester: pytest.Pytester) -> None:
-    run(pytester, "2_keepalive").assert_outcomes(passed=1)
+def test_the_run_of_step_5_is_that_of_steps_3_and_4_too() -> None:
+    steps = [files_of(step) for step in ("3_recovers", "4_matrix", "5_gate")]
+    assert all(steps)
+    assert steps[0].items() < steps[1].items() < steps[2].items()
 
 
 def test_a_reader_is_shown_whatever_changes_from_step_to_step() -> None:
-    shown = {f.origin[1] for f in fences(SHOWN["tutorial"][0].read_text()) if f.origin}
+    named = {f.origin[1] for f in fences(TUTORIAL.read_text()) if f.origin}
     before: dict[str, str] = {}
-    for step in sorted(STEPS.iterdir()):
-        files = {
-            str(path.relative_to(step)): path.read_text()
-            for path in sorted(step.rglob("*"))
-            if path.is_file() and "__pycache__" not in path.parts
-        }
+    for step in sorted(each.name for each in STEPS.iterdir()):
+        files = files_of(step)
         changed = {name for name, text in files.items() if before.get(name) != text}
-        assert {f"examples/tutorial/{step.name}/{name}" for name in changed} <= shown
+        assert {f"examples/tutorial/{step}/{name}" for name in changed} <= named
         before |= files
-
-
-def test_the_client_comes_back(pytester: pytest.Pytester) -> None:
-    run(pytester, "3_recovers").assert_outcomes(passed=2)
-
-
-def test_the_failure_in_the_readme(pytester: pytest.Pytester) -> None:
-    """Its test, without the line that README says to take away."""
-    test = (ROOT / "examples" / "first_test" / "test_first.py").read_text()
-    assert test.count("            KEEPALIVE.apply(client)\n") == 1
-    pytester.makepyfile(test.replace("            KEEPALIVE.apply(client)\n", ""))
-    result = pytester.runpytest_inprocess("-p", "no:asyncio")
-    result.assert_outcomes(failed=1)
-    for page in SHOWN["first_test"]:
-        assert not_said(failure("first_test", page), result) == []
-
-
-def test_the_contract_is_what_the_clients_do(pytester: pytest.Pytester) -> None:
-    """The recorded one holds for a run, and every test of the step has a part in it."""
-    result = run(pytester, "4_gate")
-    result.assert_outcomes(passed=2)
-    assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["*2 entries as before*"])
-
-
-def test_the_gate_does_not_open_when_keepalive_is_gone(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "5_gate_fails", "test_newsfeed.py")
-    result.assert_outcomes(failed=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    (shown,) = [
-        fence.text.splitlines()
-        for fence in fences(SHOWN["tutorial"][0].read_text())
-        if fence.origin == ("output", "gate")
-    ]
-    result.stdout.fnmatch_lines([line.replace("[", "[[]") for line in shown[:-1]])
-    # The command is the reader's, and here the test's.
-    assert shown[-1] == "pytest test_newsfeed.py --resilience-record=update"
-    result.stdout.fnmatch_lines(["*--resilience-record=update"])
