@@ -352,9 +352,10 @@ def _code(text: str) -> str:
 RECORDS_HEAD = """\
 # Records
 
-Each expectation leaves a record of what it has seen. A run's records are its *document*, a JSON
-file with these fields. It names its `schema` and its `version`, which counts up when a field
-changes its meaning or goes; a new field does not count. Times are seconds.
+Each expectation, and each cell of a [matrix](matrix.md), leaves a record of what it has seen. A
+run's records are its *document*, a JSON file with these fields. It names its `schema` and its
+`version`, which counts up when a field changes its meaning or goes; a new field does not count.
+Times are seconds.
 """
 
 
