@@ -50,8 +50,8 @@ Workers on other machines (`--tx`) have engines of their own.
 ## Containers
 
 With a Toxiproxy in a container, its proxies listen inside: publish a range of ports, name it with
-`--resilience-toxiproxy-ports`, and say where it reaches the upstreams.
-[Toxiproxy in Compose](howto/compose.md) has both shapes, tests outside of the containers and inside.
+`--resilience-toxiproxy-ports`, and say where it reaches the upstreams. [Toxiproxy in
+Compose](howto/compose.md) has both shapes, tests outside of the containers and inside.
 Clients in other containers reach the links under `--resilience-link-host` once
 `--resilience-listen` lets them in; the cuts work on them as on any other.
 
