@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 from collections.abc import Iterator
@@ -16,6 +17,15 @@ def terminal() -> Iterator[tuple[int, int]]:
     ours, theirs = pty.openpty()
     yield ours, theirs
     os.close(ours)
+
+
+def everything(ours: int) -> str:
+    """What was written, until the other side was closed. A terminal hands it on in parts."""
+    written = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 1000):
+            written += part
+    return written.decode()
 
 
 @pytest.mark.parametrize(
@@ -35,7 +45,7 @@ def test_it_is_written_once_and_taken_away(terminal: tuple[int, int]) -> None:
         progress.show("1 of 2")
         progress.show("1 of 2")
         progress.show("2 of 2")
-    written = os.read(ours, 1000).decode()
+    written = everything(ours)
     place = "\x1b8\x1bD\r"
     assert written == (
         f"\x1bD\x1bM\x1b7{place}1 of 2\x1b[K\x1b8{place}2 of 2\x1b[K\x1b8{place}\x1b[K\x1b8"

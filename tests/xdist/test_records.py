@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psutil
 import pytest
 
 # Loaded here, and so the same for each run in this process.
@@ -33,6 +34,8 @@ SUITE = """
 
     def broken(tcp_link, server):
         link = tcp_link(server.address)
+        with open("engines", "a") as file:
+            file.write(f"{link.engine_pid}\\n")
         with socket.create_connection((link.host, link.port)) as sock:
             Keepalive(1, 1, 1).apply(sock)
             sock.sendall(b"x\\n")
@@ -93,7 +96,11 @@ def test_document_and_contract_are_the_same_with_workers(inner: Inner, mode: str
     inner.run(SUITE, "-p", "no:xdist", "--resilience-contract=alone.json", *RECORD)
     alone = json.loads((inner.pytester.path / "document.json").read_text())
     contract = f"--resilience-contract={mode}.json"
+    engines = inner.pytester.path / "engines"
+    engines.unlink()
     inner.run_subprocess(SUITE, "-n2", f"--dist={mode}", contract, *RECORD)
+    (engine,) = set(engines.read_text().split())  # all workers share one
+    assert not psutil.pid_exists(int(engine))
     shared = json.loads((inner.pytester.path / "document.json").read_text())
     assert comparable(shared) == comparable(alone)
     assert len(comparable(alone)[3]) == 4  # type: ignore[index]

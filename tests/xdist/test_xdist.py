@@ -249,26 +249,6 @@ def test_a_run_without_links_starts_no_engine(inner: Inner) -> None:
     result.assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("mode", ["load", "loadscope", "loadfile", "loadgroup", "worksteal"])
-def test_every_way_of_distributing(inner: Inner, mode: str) -> None:
-    result = inner.run_subprocess(
-        """
-        import pytest
-
-        @pytest.mark.parametrize("number", range(3))
-        @pytest.mark.xdist_group("together")
-        def test_link(client, number):
-            client.sendall(b"alive")
-            assert client.recv(1) == b"a"
-        """,
-        "-n2",
-        f"--dist={mode}",
-    )
-    result.assert_outcomes(passed=3)
-    assert len(inner.engines) == 1
-    inner.assert_nothing_left()
-
-
 BLOCKED = """
     import pytest
 
