@@ -17,7 +17,6 @@ from pytest_tcpresilience.errors import (
     ResilienceError,
     UsageError,
 )
-from pytest_tcpresilience.tcp import Keepalive, Window
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.connection import Connection, Ending, StruckFault
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.matrix.matrix import CellResult, Matrix, MatrixResult
     from pytest_tcpresilience.recording import RecordedRequest, RecordingServer
     from pytest_tcpresilience.stream_toxics import StreamToxic
+    from pytest_tcpresilience.tcp import Keepalive, Window
     from pytest_tcpresilience.tcp.advice import Advice, advise
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
     from pytest_tcpresilience.virtual.connection import VirtualConnection
@@ -127,6 +127,7 @@ _LAZY = {
     "Fault": "pytest_tcpresilience.fault",
     "Health": "pytest_tcpresilience.evidence.health",
     "Judgement": "pytest_tcpresilience.evidence.judgements",
+    "Keepalive": "pytest_tcpresilience.tcp",
     "KeepaliveReading": "pytest_tcpresilience.evidence.readings",
     "Lab": "pytest_tcpresilience.lab.lab",
     "Link": "pytest_tcpresilience.link",
@@ -149,6 +150,7 @@ _LAZY = {
     "VirtualFault": "pytest_tcpresilience.virtual.fault",
     "VirtualLink": "pytest_tcpresilience.virtual.link",
     "VirtualTcp": "pytest_tcpresilience.virtual.run",
+    "Window": "pytest_tcpresilience.tcp",
     "advise": "pytest_tcpresilience.tcp.advice",
     "assert_keepalive": "pytest_tcpresilience.expectations",
     "closes_within": "pytest_tcpresilience.expectations",

@@ -17,12 +17,8 @@ from pytest_tcpresilience import ordering
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.fixtures import SETTINGS, settings_of
 from pytest_tcpresilience.ordering import Distribution
+from pytest_tcpresilience.settings import LONG_WAIT as MARKER
 
-MARKER = "long_wait"
-DESCRIPTION = (
-    f"{MARKER}: the test waits at least --resilience-long-wait; added to those whose "
-    "@pytest.mark.resilience(wait=…) says so"
-)
 # In workerinput: a Distribution.
 HANDED_OVER = "tcpresilience_distribution"
 WAIT = pytest.StashKey[float]()

@@ -6,22 +6,18 @@ nothing before a test asks for a link.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tcpresilience import engine_choice, long_waits
+from pytest_tcpresilience import engine_choice, session_options
 from pytest_tcpresilience import settings as options
-from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.fixtures import (
     CHOICE,
     FAILED,
     HANDED_OVER,
     OWNER,
-    SELECTION,
     SETTINGS,
     VIRTUAL,
     recording_server,
@@ -32,10 +28,6 @@ from pytest_tcpresilience.fixtures import (
     toxiproxy,
     virtual_tcp,
 )
-from pytest_tcpresilience.kernel import capabilities
-from pytest_tcpresilience.matrix.selection import CELLS, choose_cells
-from pytest_tcpresilience.report import options as gate_options
-from pytest_tcpresilience.report import paths as report_paths
 from pytest_tcpresilience.report import taking
 
 if TYPE_CHECKING:
@@ -50,33 +42,7 @@ SHARED = pytest.StashKey["SharedEngine"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("tcpresilience", "TCP resilience")
-    for option in options.OPTIONS:
-        described = f"{option.help} (default: {option.default:g})"
-        group.addoption(option.flag, dest=option.ini, metavar="SECONDS", help=described)
-        parser.addini(option.ini, described, type="float", default=None)
-    for choice in engine_choice.CHOICES:
-        described = f"{choice.help} (default: {choice.default or 'empty'})"
-        group.addoption(choice.flag, dest=choice.ini, metavar=choice.metavar, help=described)
-        parser.addini(choice.ini, described, type="string", default=None)
-    described = f"{CELLS.help} (default: all)"
-    group.addoption(CELLS.flag, dest=CELLS.ini, metavar="EXPRESSION", help=described)
-    parser.addini(CELLS.ini, described, type="string", default=None)
-    report = report_paths.OPTION
-    told = report_paths.HELP
-    group.addoption(report.flag, dest=report.ini, action="append", metavar="PATH", help=told)
-    parser.addini(report.ini, told, type="linelist")
-    named = taking.LIBRARIES_OPTION
-    told = taking.LIBRARIES_HELP
-    group.addoption(named.flag, dest=named.ini, metavar="NAMES", help=told)
-    parser.addini(named.ini, told, type="string", default=None)
-    for each in gate_options.OPTIONS:
-        described = f"{each.help} (default: {each.default or 'none'})"
-        # Where an option alone means something, it is the empty text.
-        alone = {"nargs": "?", "const": ""} if each.flag_only else {}
-        group.addoption(each.flag, dest=each.ini, metavar=each.metavar, help=described, **alone)
-        if not each.flag_only:
-            parser.addini(each.ini, described, type="string", default=None)
+    session_options.register(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,76 +51,18 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{options.MARKER}({', '.join(options.MARKED)}): settings of "
         "pytest-tcpresilience for this test, in seconds",
     )
-    config.addinivalue_line("markers", long_waits.DESCRIPTION)
-    try:
-        settings = options.resolve(
-            ini={option.ini: _ini(config, option.ini) for option in options.OPTIONS},
-            environment=os.environ,
-            flags={option.name: config.getoption(option.ini) for option in options.OPTIONS},
-        )
-        choices = engine_choice.CHOICES
-        config.stash[CHOICE] = engine_choice.choose_engine(
-            ini={choice.ini: _ini(config, choice.ini) for choice in choices},
-            environment=os.environ,
-            flags={choice.name: config.getoption(choice.ini) for choice in choices},
-        )
-        named = taking.LIBRARIES_OPTION
-        config.stash[taking.LIBRARIES] = taking.choose_libraries(
-            ini={named.ini: config.getini(named.ini)},
-            environment=os.environ,
-            flags={named.name: config.getoption(named.ini)},
-        )
-        config.stash[SELECTION] = choose_cells(
-            ini={CELLS.ini: _ini(config, CELLS.ini)},
-            environment=os.environ,
-            flags={CELLS.name: config.getoption(CELLS.ini)},
-        )
-        _begin_reports(config)
-        _begin_gate(config)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from error
-    config.stash[SETTINGS] = replace(settings, complete=config.get_verbosity() >= 2)
-    long_waits.take_part(config)
+    config.addinivalue_line("markers", options.LONG_WAIT_DESCRIPTION)
+    session_options.read(config)
+    if hasattr(config, "workerinput"):
+        from pytest_tcpresilience import long_waits
 
-
-def _begin_reports(config: pytest.Config) -> None:
-    """Only for a run that was asked for one."""
-    where, paths = report_paths.choose_paths(
-        config.getini(report_paths.OPTION.ini),
-        os.environ,
-        config.getoption(report_paths.OPTION.ini),
-        started_in=config.invocation_params.dir,
-        ini_directory=(config.inipath or config.rootpath / "ini").parent,
-    )
-    if paths:
-        from pytest_tcpresilience.report import reporting
-
-        reporting.begin(config, paths, where)
-
-
-def _begin_gate(config: pytest.Config) -> None:
-    """Only for a run that has a contract; its workers take part by what they collect."""
-    rows = gate_options.OPTIONS
-    ini = {row.ini: config.getini(row.ini) for row in rows if not row.flag_only}
-    flags = {row.name: config.getoption(row.ini) for row in rows}
-    asked = flags[gate_options.RECORD.name] is not None
-    if not asked and gate_options.CONTRACT.given(ini, os.environ, flags) is None:
-        return
-    from pytest_tcpresilience.report import hooks
-
-    hooks.begin(config, ini, flags)
-
-
-def _ini(config: pytest.Config, name: str) -> object:
-    """The value, or what stands in the file if that is no number."""
-    try:
-        return config.getini(name)
-    except (ValueError, TypeError, pytest.UsageError) as error:  # the last since pytest 9.2
-        return str(error)
+        long_waits.take_part(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     """One line: the engine, the kernel, and whatever cannot be done here."""
+    from pytest_tcpresilience.kernel import capabilities
+
     found = capabilities.probe()
     choice = config.stash[CHOICE]
     carrier = "embedded engine"
@@ -175,8 +83,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # After those of conftest files, which may add markers, and before `-m` deselects.
-    for item in items:
-        long_waits.mark(item)
+    marked = [item for item in items if item.get_closest_marker(options.MARKER)]
+    if marked:
+        from pytest_tcpresilience import long_waits
+
+        for item in marked:
+            long_waits.mark(item)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -209,6 +121,7 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """pytest-xdist: a worker begins, or the successor of one that crashed."""
+    from pytest_tcpresilience import long_waits
     from pytest_tcpresilience.control import sharing
 
     long_waits.hand_over(node)

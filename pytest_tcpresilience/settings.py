@@ -16,6 +16,11 @@ from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.options import NamedOption
 
 MARKER = "resilience"
+LONG_WAIT = "long_wait"
+LONG_WAIT_DESCRIPTION = (
+    f"{LONG_WAIT}: the test waits at least --resilience-long-wait; added to those whose "
+    f"@pytest.mark.{MARKER}(wait=…) says so"
+)
 # What only the marker can say: no session waits.
 WAIT = "wait"
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from pytest_tcpresilience.engine_choice import CHOICES
-from pytest_tcpresilience.matrix.selection import CELLS
+from pytest_tcpresilience.report.options import CELLS
 from pytest_tcpresilience.report.options import OPTIONS as GATE_OPTIONS
 from pytest_tcpresilience.settings import OPTIONS
 from tests.servers import EchoServer

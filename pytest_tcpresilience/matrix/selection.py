@@ -1,6 +1,6 @@
 """Which cells of a matrix are to run: words with and, or, not and parentheses.
 
-Owns the language of ``--resilience-cells`` and of ``unaware=``, and the option itself. A word
+Owns the language of ``--resilience-cells`` and of ``unaware=``. A word
 stands for the cells in whose name it occurs. Pure.
 """
 
@@ -11,24 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytest_tcpresilience.errors import UsageError
-from pytest_tcpresilience.options import NamedOption
+from pytest_tcpresilience.report.options import CELLS
 
 Predicate = Callable[[str], bool]
 
 _TOKEN = re.compile(r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<sign>[()])|(?P<word>[^\s()"']+))""")
 _OPERATORS = ("and", "or", "not")
-
-
-class CellsOption(NamedOption):
-    """The one option of matrices."""
-
-    help = (
-        "which cells of each matrix run: parts of their names, with and, or, not and "
-        "parentheses; names with spaces in quotes"
-    )
-
-
-CELLS = CellsOption("cells")
 
 
 def choose_cells(

@@ -1,7 +1,7 @@
-"""The gate's options, as rows of a table.
+"""The options of the gate and of matrices, as rows of a table.
 
 Owns their names and their help. Every session of pytest loads this module, so it imports
-nothing of the gate; what a value means is :mod:`.choice`'s to find out.
+nothing of either; what a value means is :mod:`.choice`'s and :mod:`..matrix.selection`'s.
 """
 
 from __future__ import annotations
@@ -47,3 +47,15 @@ RECORD = GateOption(
     flag_only=True,
 )
 OPTIONS = (CONTRACT, POLICY, RECORD)
+
+
+class CellsOption(NamedOption):
+    """The one option of matrices."""
+
+    help = (
+        "which cells of each matrix run: parts of their names, with and, or, not and "
+        "parentheses; names with spaces in quotes"
+    )
+
+
+CELLS = CellsOption("cells")

@@ -16,7 +16,6 @@ import pytest
 
 from pytest_tcpresilience._version import __version__
 from pytest_tcpresilience.errors import UsageError
-from pytest_tcpresilience.kernel import capabilities
 from pytest_tcpresilience.options import NamedOption
 
 # Every session of pytest loads this module; what makes records is for those that make some.
@@ -104,6 +103,8 @@ def journal_of(item: pytest.Item) -> Journal:
 @functools.cache
 def _versions() -> Mapping[str, str]:
     import platform
+
+    from pytest_tcpresilience.kernel import capabilities
 
     return {
         "python": platform.python_version(),
