@@ -62,6 +62,12 @@ class Changes:
     changes: tuple[Change, ...]
     problems: tuple[str, ...]
 
+    @property
+    def others(self) -> int:
+        """How many are not as in the contract. What was left out of the run says nothing."""
+        left_out = STATUSES["deselected"]
+        return sum(each.status != left_out for each in self.changes)
+
 
 def changes_of(comparison: Comparison, keys: Sequence[str]) -> Changes:
     """:param keys: of the document's records, in their order."""

@@ -99,11 +99,16 @@ def view_of(document: Document, comparison: Comparison | None = None) -> View:
         key=lambda record: (table.client_of(record), table.column_of(record), record.key),
     )
     statuses = [status_of(record) for record in records]
+    changes = None
+    if comparison is not None:
+        changes = changes_of(comparison, [record.key for record in records])
     tone = _tone(document, statuses)
+    if tone is Tone.GOOD and changes is not None and (changes.others or changes.problems):
+        tone = Tone.UNSURE
     others = sum(status.tone is not Tone.GOOD for status in statuses)
     return View(
         title=f"{TITLE}: {document.project}" if document.project else TITLE,
-        verdict=_verdict(statuses),
+        verdict=_verdict(statuses) + _against(changes),
         tone=tone,
         counts=_counts(statuses),
         problems=_problems(document),
@@ -113,9 +118,7 @@ def view_of(document: Document, comparison: Comparison | None = None) -> View:
             _detail(number, record, document.versions, expanded=others <= OPEN_AT_MOST)
             for number, record in enumerate(records, 1)
         ),
-        changes=None
-        if comparison is None
-        else changes_of(comparison, [record.key for record in records]),
+        changes=changes,
     )
 
 
@@ -139,6 +142,13 @@ def _verdict(statuses: Sequence[Status]) -> str:
     if not others:
         return "As promised" if good == 1 else f"All {good} as promised"
     return f"{good} as promised, {others} not"
+
+
+def _against(changes: Changes | None) -> str:
+    """What the contract adds to the verdict: a promise that is kept may be another one."""
+    if changes is None or not changes.others:
+        return ""
+    return f"; {changes.others} not as in the contract"
 
 
 def _counts(statuses: Sequence[Status]) -> tuple[tuple[Status, int], ...]:

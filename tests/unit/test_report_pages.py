@@ -18,6 +18,7 @@ import pytest
 from pytest_tcpresilience.records.record import Promised, Reason, Settings
 from pytest_tcpresilience.report import html, markdown
 from pytest_tcpresilience.report.document import Document, State, ordered
+from pytest_tcpresilience.report.statuses import Tone
 from pytest_tcpresilience.report.view import view_of
 from tests.reports import happened, hostile_document, record, unanswered
 
@@ -286,6 +287,28 @@ def test_what_changed_is_told_with_its_record() -> None:
     assert "&lt;b&gt;one&lt;/b&gt; problem" in page
     parsed(page)
     assert "Beside the contract" not in html.render(small())
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict", "tone"),
+    [
+        ((), "As promised", Tone.GOOD),
+        (("same", "deselected"), "As promised", Tone.GOOD),
+        (("changed",), "As promised; 1 not as in the contract", Tone.UNSURE),
+        (("missing", "new", "same"), "As promised; 2 not as in the contract", Tone.UNSURE),
+    ],
+)
+def test_the_verdict_says_what_the_contract_says(
+    statuses: tuple[str, ...], verdict: str, tone: Tone
+) -> None:
+    found = SimpleNamespace(problems=[], findings=[finding("a [b]", each) for each in statuses])
+    view = view_of(Document((record(),)), found)
+    assert (view.verdict, view.tone) == (verdict, tone)
+
+
+def test_a_problem_of_the_comparison_is_no_good_news() -> None:
+    found = SimpleNamespace(problems=["two of one name"], findings=[finding("a [b]", "same")])
+    assert view_of(Document((record(),)), found).tone is Tone.UNSURE
 
 
 def test_markdown_tells_the_same() -> None:
