@@ -128,6 +128,8 @@ def detail_of(record: Record) -> str:
         parts.append(f"{recovered}{briefly(took)}{promised}")
     elif took is not None:
         parts.append(f"{briefly(-took)} before the fault")
+    elif limit and status_of(record) is EXPECTED_UNAWARE:
+        parts.append(f"not within {limit}")
     elif limit and status_of(record) is not AS_PROMISED:
         parts.append(f"{limit} promised")
     if record.nominal is not None and record.after is not None:

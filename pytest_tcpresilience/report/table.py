@@ -54,16 +54,21 @@ def column_of(record: Record) -> str:
     return record.fault or record.effect or WITHOUT_FAULT
 
 
+def _asked_of(record: Record) -> str:
+    """That a client is known never to notice is told by its status."""
+    return "detects_break" if record.expectation == "stays_unaware" else record.expectation
+
+
 def build(records: Sequence[Record]) -> Table:
     """Rows and columns by name, whoever came first in the run."""
     columns = sorted({column_of(record) for record in records}, key=_last_without_fault)
     engines = {record.engine for record in records}
-    expectations = {record.expectation for record in records}
+    expectations = {_asked_of(record) for record in records}
     cells: dict[str, dict[str, list[Entry]]] = {}
     for number, record in enumerate(records, 1):
         notes = []
         if len(expectations) > 1:
-            notes.append(record.expectation)
+            notes.append(_asked_of(record))
         if len(engines) > 1 and record.engine:
             notes.append(f"{record.engine} engine")
         entry = Entry(number, status_of(record), detail_of(record), ", ".join(notes))

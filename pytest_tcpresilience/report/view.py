@@ -6,6 +6,7 @@ plain values out.
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,6 +172,15 @@ def _problems(document: Document) -> tuple[str, ...]:
     return tuple(problems)
 
 
+def _moment(iso: str) -> str:
+    """``2026-11-21 19:56 UTC``; as it stands, where it is no such moment."""
+    try:
+        at = datetime.datetime.fromisoformat(iso).astimezone(datetime.timezone.utc)
+    except ValueError:
+        return iso
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
 def _names(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
@@ -181,7 +191,7 @@ def _run_facts(document: Document) -> Iterator[tuple[str, str]]:
     if document.project:
         yield "project", document.project
     if document.started:
-        yield "started", document.started
+        yield "started", _moment(document.started)
     if engines:
         yield "engine" if len(engines) == 1 else "engines", ", ".join(engines)
     yield from sorted(document.versions.items())

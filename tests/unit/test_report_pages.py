@@ -427,3 +427,15 @@ def test_every_text_has_contrast(scheme: str, text: str, ground: str) -> None:
     """4.5 for text of this size is WCAG's level AA."""
     colours = palettes()[scheme]
     assert contrast(colours[text], colours[ground]) >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("started", "told"),
+    [
+        ("2026-11-21T19:56:04+00:00", "2026-11-21 19:56 UTC"),
+        ("2026-11-21T21:56:04+02:00", "2026-11-21 19:56 UTC"),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_the_run_says_when_it_began(started: str, told: str) -> None:
+    assert dict(view_of(Document(started=started)).facts)["started"] == told

@@ -90,6 +90,7 @@ def test_statuses_of_one_tone_differ_from_others_by_their_signs() -> None:
         ({"mechanism": "reset", "after": 0.0024}, "by RST, 2 ms of 3.54 s promised"),
         ({"mechanism": "of_tomorrow", "after": 1.0}, "by of tomorrow, 1.00 s of 3.54 s promised"),
         ({"outcome": "rescued", "passed": False}, "3.54 s promised"),
+        ({"outcome": "unaware", "passed": True}, "not within 3.54 s"),
         ({"outcome": "survived"}, ""),
         (
             {"outcome": "recovered", "recovery": 0.42, "after": 9.0},
@@ -174,3 +175,9 @@ def test_names_differ_by_case_only_and_stay_apart() -> None:
 def test_signs_are_no_words() -> None:
     every = [status_of(record()), *STATUSES.values()]
     assert not any(re.search(r"\w", status.sign) for status in every if isinstance(status, Status))
+
+
+def test_a_cell_that_never_notices_is_asked_for_the_same_as_its_neighbours() -> None:
+    records = [record(fault="reset"), record(fault="stall", expectation="stays_unaware")]
+    (row,) = table.build(records).rows
+    assert [entry.note for cell in row.cells for entry in cell] == ["", ""]
