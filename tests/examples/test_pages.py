@@ -38,6 +38,14 @@ def test_a_snippet_is_its_file(page: Path) -> None:
             assert fence.language not in CODE, f"of no file: {fence.text[:60]!r}"
 
 
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_no_code_is_shown_without_a_fence(page: Path) -> None:
+    """As a block that is only indented, it would be of no file."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    begins = "assert|async|class|def|for|from|import|with|@pytest"
+    assert re.findall(rf"^    (?:{begins})\b.*$", text, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_link_leads_somewhere(page: Path) -> None:
     """On a forge: relative to the page, and with the anchors that a forge makes."""
