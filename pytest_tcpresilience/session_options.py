@@ -101,7 +101,7 @@ def _begin_reports(config: pytest.Config) -> None:
         os.environ,
         config.getoption(report_paths.OPTION.ini),
         started_in=config.invocation_params.dir,
-        ini_directory=(config.inipath or config.rootpath / "ini").parent,
+        ini_directory=report_paths.ini_directory(config),
     )
     if paths:
         from pytest_tcpresilience.report import reporting

@@ -274,7 +274,7 @@ class Expectation(Generic[Subject]):
             str(outcome),
             seen,
             error=ended.error,
-            client=seen.client or next(filter(None, self._link.clients.values()), None),
+            client=self._settings_of_client(seen),
             expected=expected,
         )
         if words is not None:
@@ -292,6 +292,11 @@ class Expectation(Generic[Subject]):
             raise family(
                 words.summary, expected=expected, happened=words.happened, advice=words.advice
             ) from ended.error
+
+    def _settings_of_client(self, seen: Observation) -> Keepalive | None:
+        if seen.hit is not None and seen.hit["connection"]:
+            return seen.client  # of the connection that was hit, or of none
+        return next(filter(None, self._link.clients.values()), None)
 
     def _keep_unjudged(self, outcome: str, blame: str, error: BaseException) -> None:
         """For a block that ended by something that is not the client's doing."""

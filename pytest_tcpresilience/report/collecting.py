@@ -26,6 +26,13 @@ from pytest_tcpresilience.report.taking import name_of
 COLLECTOR = pytest.StashKey["Collector"]()
 # What a worker says at its end, in its workeroutput.
 OUTPUT = "tcpresilience_tests"
+# Runs that execute no test have nothing to compare and nothing to report.
+DRY = ("collectonly", "setuponly", "setupplan")
+
+
+def is_dry(config: pytest.Config) -> bool:
+    """Whether no test is going to be executed."""
+    return any(config.getoption(each, False) for each in DRY)
 
 
 def collect(config: pytest.Config) -> Collector:

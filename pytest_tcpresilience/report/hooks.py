@@ -18,9 +18,10 @@ import pytest
 from pytest_tcpresilience.report import choice as choices
 from pytest_tcpresilience.report import gate, summary
 from pytest_tcpresilience.report.choice import GateChoice
-from pytest_tcpresilience.report.collecting import collect, project_name
+from pytest_tcpresilience.report.collecting import collect, is_dry, project_name
 from pytest_tcpresilience.report.contract import Contract
 from pytest_tcpresilience.report.gate import Decision
+from pytest_tcpresilience.report.paths import ini_directory
 from pytest_tcpresilience.report.reporting import COMPARISON, WRITTEN
 
 # As the terminal's writer knows them.
@@ -31,8 +32,6 @@ MARKUP = {
     summary.PLAIN: {},
 }
 NAME = "tcpresilience_gate"
-# Runs that execute no test have nothing to compare, and were asked for nothing else.
-DRY = ("collectonly", "setuponly", "setupplan")
 
 
 def begin(config: pytest.Config, ini: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
@@ -48,9 +47,9 @@ def begin(config: pytest.Config, ini: Mapping[str, Any], flags: Mapping[str, Any
         os.environ,
         flags,
         started_in=config.invocation_params.dir,
-        ini_directory=(config.inipath or config.rootpath / "ini").parent,
+        ini_directory=ini_directory(config),
     )
-    if choice is None or any(config.getoption(each, False) for each in DRY):
+    if choice is None or is_dry(config):
         return
     root = config.rootpath
     contract = choices.load(choice, project_name(root), root)

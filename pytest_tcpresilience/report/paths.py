@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from pytest_tcpresilience.options import NamedOption
 
 OPTION = NamedOption("report")
@@ -16,6 +18,11 @@ HELP = (
     "write a report of what clients did: .html, .md or .json; may be given several times "
     f"(in {OPTION.variable} with {os.pathsep!r} between, in an ini file one a line)"
 )
+
+
+def ini_directory(config: pytest.Config) -> Path:
+    """What paths in an ini file are relative to: where that is, else the run's root."""
+    return config.rootpath if config.inipath is None else config.inipath.parent
 
 
 def choose_paths(

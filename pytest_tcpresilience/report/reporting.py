@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_tcpresilience.report.changes import Comparison
-from pytest_tcpresilience.report.collecting import collect
+from pytest_tcpresilience.report.collecting import collect, is_dry
 from pytest_tcpresilience.report.document import Document
 from pytest_tcpresilience.report.writing import check_all, keep_elsewhere, write
 
@@ -20,8 +20,6 @@ from pytest_tcpresilience.report.writing import check_all, keep_elsewhere, write
 COMPARISON = pytest.StashKey[Comparison]()
 # The reports that were written, for whoever names them.
 WRITTEN = pytest.StashKey[tuple[Path, ...]]()
-# Runs that execute no test have nothing to report, and yesterday's report stays.
-DRY = ("collectonly", "setuponly", "setupplan")
 
 
 def begin(config: pytest.Config, paths: Sequence[Path], where: str) -> None:
@@ -33,7 +31,7 @@ def begin(config: pytest.Config, paths: Sequence[Path], where: str) -> None:
         collect(config)  # the controller asks for what it saw
         return
     check_all(paths, where)
-    if any(config.getoption(each, False) for each in DRY):
+    if is_dry(config):  # yesterday's report stays
         return
     collect(config)
     config.pluginmanager.register(Reporter(config, paths), "tcpresilience_reporter")

@@ -250,6 +250,37 @@ def test_settings_that_are_judged_at_once_leave_a_record(
     assert holds.engine == "embedded"
 
 
+def test_the_settings_are_those_of_the_connection_that_was_hit(
+    pytester: pytest.Pytester, watch: Watch
+) -> None:
+    """Of another one they would be somebody else's."""
+    outcome = run(
+        pytester,
+        watch,
+        """
+        import socket
+        from pytest_tcpresilience import Keepalive, detects_break
+        from pytest_tcpresilience.expectations import lifeguard
+
+        def test_it(tcp_link, recording_server, monkeypatch):
+            link = tcp_link(recording_server.address)
+            with (
+                socket.create_connection((link.host, link.port)),
+                socket.create_connection((link.host, link.port)) as hit,
+            ):
+                link.wait_for_connection(2)
+                monkeypatch.setattr(lifeguard, "settings_of", lambda *addresses: None)
+                (second,) = (c for c in link.connections if c.client == hit.getsockname())
+                link.clients[second.number + 1] = Keepalive(1, 1, 2)
+                with detects_break(link, within=2.0):
+                    second.reset()
+                    hit.recv(1)
+        """,
+    )
+    outcome.assert_outcomes(passed=1)
+    assert (watch.only.outcome, watch.only.settings) == ("noticed", None)
+
+
 # --- how they travel ----------------------------------------------------------------------
 
 
