@@ -8,12 +8,23 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from pytest_tcpresilience.link import Link
 from tests.contract.peers import Pair, receive_all, send_in_chunks
 
 MEGABYTE = 1024 * 1024
+
+
+def more_than_buffers_hold() -> int:
+    """So many bytes, one way, that whoever writes them is held up when nobody reads.
+
+    On both legs of a link a send buffer and a receive buffer, as large as the kernel lets them
+    grow by themselves (32 MB each to receive, on recent ones), and the engine's pipe between.
+    """
+    most = [int(Path(f"/proc/sys/net/ipv4/tcp_{kind}mem").read_text().split()[2]) for kind in "rw"]
+    return 2 * sum(most) + 4 * MEGABYTE
 
 
 def add_toxic(link: Link, type_: str, stream: str = "downstream", **attributes: int) -> str:

@@ -29,9 +29,8 @@ from tests.contract.peers import (
     what,
     with_keepalive,
 )
+from tests.contract.streams import more_than_buffers_hold
 from tests.servers import EchoServer
-
-MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture
@@ -107,17 +106,18 @@ def test_an_end_that_was_sent_into_a_silent_drop_arrives_after_it(link: Link, pa
 def test_a_silent_drop_with_data_in_flight_holds_and_heals(
     link: Link, pair: Pair, side_by_side: ThreadPoolExecutor
 ) -> None:
-    payloads = [random.Random(seed).randbytes(32 * MEGABYTE) for seed in (1, 2)]
+    much = more_than_buffers_hold()
+    payloads = [random.Random(seed).randbytes(much) for seed in (1, 2)]
     writing = [
         side_by_side.submit(sock.sendall, payload)
         for sock, payload in zip(pair.ends, payloads, strict=True)
     ]
-    # Nobody reads and no buffers hold so much, so both writers are in the middle of it for as
+    # Nobody reads, so both writers are in the middle of it for as
     # long as the cut lasts.
     with link.silent_drop() as fault:
         assert len(fault.hits) == 1
         assert not any(each.done() for each in writing)
-    reading = [side_by_side.submit(receive, sock, 32 * MEGABYTE) for sock in pair.ends[::-1]]
+    reading = [side_by_side.submit(receive, sock, much) for sock in pair.ends[::-1]]
     arrived = [each.result() for each in reading]
     assert [hashlib.sha256(each).digest() for each in arrived] == [
         hashlib.sha256(each).digest() for each in payloads
@@ -196,7 +196,8 @@ def test_a_reset_reaches_both_ends_of_an_idle_connection(
 def test_a_reset_acts_in_the_middle_of_a_transfer(
     link: Link, pair: Pair, side_by_side: ThreadPoolExecutor
 ) -> None:
-    writing = [side_by_side.submit(sock.sendall, bytes(64 * MEGABYTE)) for sock in pair.ends]
+    much = bytes(more_than_buffers_hold())
+    writing = [side_by_side.submit(sock.sendall, much) for sock in pair.ends]
     link.reset()
     for each in writing:
         with pytest.raises(ConnectionResetError):
