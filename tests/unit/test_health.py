@@ -111,8 +111,10 @@ def test_a_spinning_thread_is_busy_and_a_waiting_one_is_not() -> None:
 
 @linux
 def test_children_and_theirs() -> None:
+    # The kernel tells a process's time in ticks of 10 ms, user's and system's rounded down.
     code = (
-        "import subprocess, sys; "
+        "import subprocess, sys, time\n"
+        "while time.process_time() < 0.05: pass\n"
         "subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
     )
     with subprocess.Popen(
