@@ -89,6 +89,8 @@ class Watch:
         self._looks: dict[int, SocketState | None] = {}
         # Whose sockets they are; some have left the proxy by the last look.
         self._subjects: dict[int, Connection] = {}
+        # When each socket's timer runs out that was armed at the very last look.
+        self._due: dict[int, float] = {}
         # Sockets that had a timer at the last look but one, and none at the last.
         self._doubtful: set[int] = set()
         self._rescued = False
@@ -292,11 +294,13 @@ class Watch:
             del self._looks[number]
             self._tell_if_given_up(number, before)
             return False
+        looked_at = time.monotonic()
         now = self._diag.lookup(*self._flows[number])
         if now is None:
             del self._looks[number]
             self._gone(number, before)
             return False
+        self._due[number] = looked_at + now.expires
         if self._is_doubtful(number, before, now):
             return True
         self._compare(number, before, now)
@@ -333,6 +337,7 @@ class Watch:
             timer=before.timer,
             unanswered=before.unanswered,
             unacknowledged=before.unacknowledged,
+            overdue=time.monotonic() - self._due[number],
         )
 
     def _compare(self, number: int, before: SocketState | None, now: SocketState) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from pytest_tcpresilience.evidence import causes
 from pytest_tcpresilience.evidence.health import SPINNING
-from pytest_tcpresilience.evidence.timeline import Event
+from pytest_tcpresilience.evidence.timeline import Event, gave_up
 from pytest_tcpresilience.evidence.units import bytes_were, duration
 from pytest_tcpresilience.evidence.verdict import (
-    WITNESS_LAG_S,
     Mechanism,
     Observation,
-    gave_up,
     mechanism,
 )
 from pytest_tcpresilience.tcp.fitting import FASTEST, keepalive_for, user_timeout_for
@@ -28,6 +26,8 @@ DEFAULTS = Keepalive.linux_defaults()
 # A first probe that is due this long after the last segment is Linux's default. Nobody
 # chooses two hours, and the look may come late after the last segment.
 DEFAULT_SLACK_S = 60.0
+# An exception that comes this soon after the kernel's verdict comes from it.
+PROMPT_S = 0.100
 
 
 # --- what they share ----------------------------------------------------------------------
@@ -141,7 +141,7 @@ def told_and_silent(seen: Observation) -> Found | None:
 
 def _by_the_kernel(seen: Observation, told: Event) -> bool:
     """Whether the exception came with the kernel's verdict: then it was not swallowed."""
-    prompt = seen.noticed_at is not None and seen.noticed_at - told.at < 10 * WITNESS_LAG_S
+    prompt = seen.noticed_at is not None and seen.noticed_at - told.at < PROMPT_S
     return prompt or (seen.error is not None and seen.error.code in causes.DEAD)
 
 

@@ -73,13 +73,15 @@ KINDS: Mapping[str, Kind] = {
         "the witness saw a probe or retransmission of the client's go unanswered", _LOOK
     ),
     "client_gone": Kind(
-        "the client's socket is gone: its kernel gave up, or the client closed it",
-        ("connection", "state", "timer", "unanswered", "unacknowledged"),
+        "the client's socket is gone: its kernel gave up, or the client closed it; the kernel "
+        "gives up when a timer runs out, and `overdue` is for how many seconds the last one had "
+        "(less than 0: it had not)",
+        ("connection", "state", "timer", "unanswered", "unacknowledged", "overdue"),
     ),
     "client_closed": Kind(
         "the application has closed the client's socket",
         ("connection", "state", "timer", "unanswered", "unacknowledged"),
-        ("expires",),
+        ("expires", "overdue"),
     ),
     "ghost": Kind(
         "a new connection came while the server's kernel still held this one, which a fault "

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# What the kernel tells of a timer is whole ticks, of 10 ms on the slowest kernels (HZ=100).
+TIMER_RESOLUTION_S = 0.010
+
 
 @dataclass(frozen=True)
 class Event:
@@ -77,9 +80,20 @@ def _first_byte(event: Event) -> str:
     return f"first byte from the {to[event['direction']]}"
 
 
+def gave_up(event: Event) -> bool:
+    """Whether a client's kernel gave its connection up.
+
+    An application that closes abruptly makes its socket vanish too. But the kernel gives up
+    only when a timer runs out, and never before something has gone unanswered.
+    """
+    if event.kind != "client_gone" or event["state"] != "established":
+        return False
+    return bool(event["unanswered"] > 0 and event["overdue"] >= -TIMER_RESOLUTION_S)
+
+
 def _gone(event: Event) -> str:
     count = event["unanswered"]
-    if not count:  # no kernel gives up before something has gone unanswered
+    if not gave_up(event):
         return "the client's socket is gone: it was reset, or the client closed it"
     return (
         f"the client's kernel gave the connection up (timer: {event['timer']}, {count} unanswered)"

@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING
 from pytest_tcpresilience.evidence import causes
 from pytest_tcpresilience.evidence.causes import ErrorFacts
 from pytest_tcpresilience.evidence.health import Health
-from pytest_tcpresilience.evidence.timeline import Event
+from pytest_tcpresilience.evidence.timeline import TIMER_RESOLUTION_S, Event, gave_up
 from pytest_tcpresilience.tcp.keepalive import Keepalive
 from pytest_tcpresilience.tcp.windows import Window
 
 if TYPE_CHECKING:
     from pytest_tcpresilience.tcp.middleboxes import Middlebox
-
-# The witness looks every 2 ms; a client's exception comes a little after its kernel's
-# verdict, and both times have the jitter of a loaded machine.
-WITNESS_LAG_S = 0.010
 
 # Faults by the segment with which the client's kernel hears of them. It can then notice
 # sooner than by any timer: at once, or, after an eviction, with its next segment.
@@ -227,39 +223,28 @@ def unnoticeable(seen: Observation) -> str | None:
     return types[-1] if types and types[-1] in NOTHING_TO_NOTICE else None
 
 
-def gave_up(event: Event) -> bool:
-    """Whether the client's kernel gave its connection up.
-
-    An application that closes abruptly makes its socket vanish too, but the kernel never
-    gives up before something has gone unanswered.
-    """
-    return _vanished(event) and event["unanswered"] > 0
-
-
-def _vanished(event: Event) -> bool:
-    return event.kind == "client_gone" and event["state"] == "established"
-
-
 def _gave_up_at_closed_window(event: Event) -> bool:
     """Or whether the application closed its socket at that moment: nothing goes unanswered
     at a closed window, so this wants another proof that the kernel did it."""
-    return _vanished(event) and event["timer"] == "persist"
+    vanished = event.kind == "client_gone" and event["state"] == "established"
+    return vanished and event["timer"] == "persist"
 
 
 def _witnessed_end(seen: Observation) -> Event | None:
     """The client's kernel giving up, if that is what the client noticed.
 
-    With the kernel's errno in hand that is certain. Without it, the end must have come
-    before the exception.
+    With the kernel's errno in hand that is certain. Without it, the kernel's timer must
+    have run out by then. That tells when the end came, and the witness only when it looked:
+    on a busy machine later than the client.
     """
     certain = seen.error is not None and seen.error.code in causes.DEAD
     noticed_at = seen.noticed_at if seen.noticed_at is not None else float("inf")
-    limit = float("inf") if certain else noticed_at + WITNESS_LAG_S
+    limit = float("inf") if certain else noticed_at + TIMER_RESOLUTION_S
     # What came before the fault is an earlier block's.
     begun = seen.hit.at if seen.hit else float("-inf")
     for event in seen.events:
         is_end = gave_up(event) or (certain and _gave_up_at_closed_window(event))
-        if is_end and begun <= event.at <= limit:
+        if is_end and begun <= event.at and event.at - event["overdue"] <= limit:
             return event
     return None
 

@@ -14,6 +14,7 @@ from enum import Enum
 from itertools import groupby, pairwise
 from typing import Any
 
+from pytest_tcpresilience.evidence.timeline import TIMER_RESOLUTION_S
 from pytest_tcpresilience.faults import FAULTS
 from pytest_tcpresilience.records.record import Happening, Record
 
@@ -218,7 +219,9 @@ def _rescue(event: Happening, seen: Seen) -> Iterator[Step]:
 
 
 def _gone(event: Happening, seen: Seen) -> Iterator[Step]:
-    tone = "verdict" if _count(event, "unanswered") else ""
+    overdue = event.fields.get("overdue")
+    ran_out = isinstance(overdue, (int, float)) and overdue >= -TIMER_RESOLUTION_S
+    tone = "verdict" if _count(event, "unanswered") and ran_out else ""
     yield replace(_step(event, _text(event), CLIENT), tone=tone)
 
 

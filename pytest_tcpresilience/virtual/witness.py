@@ -58,7 +58,7 @@ class Look:
         return cls(
             state=STATE_NAMES[machine.state],
             timer=TIMER_NAMES[machine.timer],
-            expires=machine.deadline - now,
+            expires=0.0 if machine.timer is Timer.OFF else machine.deadline - now,
             unanswered=machine.unanswered,
             unacknowledged=machine.outgoing.unacknowledged,
         )
@@ -80,6 +80,8 @@ class Witness:
         self._network = network
         self._log = log
         self._looks: dict[int, Look] = {}
+        # When each socket's timer runs out that was armed at the last look.
+        self._due: dict[int, float] = {}
 
     def expect_end(self, flow: Flow, client: Endpoint) -> None:
         """Tell when the client's connection is over."""
@@ -103,16 +105,19 @@ class Witness:
             )
 
     def _look(self, flow: Flow, client: Endpoint) -> None:
-        before, now = self._looks.get(flow.number), Look.at(client, self._network.now)
+        at = self._network.now
+        before, now = self._looks.get(flow.number), Look.at(client, at)
         if before is not None and before.state == "close":
             return
         self._looks[flow.number] = now
+        overdue = at - self._due.get(flow.number, at)
+        self._due[flow.number] = at + now.expires
         if client.machine.abandoned and not flow.abandoned:
             flow.abandoned = True
             self._log("client_closed", connection=flow.number, **vars(now))
         if now.state == "close" and before is not None:
             fields = {key: value for key, value in vars(before).items() if key != "expires"}
-            self._log("client_gone", connection=flow.number, **fields)
+            self._log("client_gone", connection=flow.number, **fields, overdue=overdue)
         elif kind := now.is_news(before):
             self._log(kind, connection=flow.number, **vars(now))
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -164,6 +167,51 @@ def test_mark_stands_for_a_client_that_raises_nothing(link: Link, client: socket
         detection.mark()
     assert detection.exception is None
     assert detection.mechanism == "reset"
+
+
+def test_a_witness_that_comes_late_says_what_the_kernel_did(
+    link: Link, client: socket.socket
+) -> None:
+    """On a busy machine the engine may get no CPU until long after the client has noticed."""
+    FAST.apply(client)
+
+    def background() -> None:
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        detection.mark()
+
+    thread = threading.Thread(target=background)
+    with detects_break(link, within=FAST) as detection:
+        link.silent_drop()
+        thread.start()
+        link.wait_for("client_unanswered")
+        os.kill(link.engine_pid, signal.SIGSTOP)
+        try:
+            detection.wait()
+            time.sleep(0.1)  # the lateness is the subject
+        finally:
+            os.kill(link.engine_pid, signal.SIGCONT)
+    thread.join()
+    assert detection.mechanism == "keepalive"
+    (gone,) = [event for event in detection.timeline if event.kind == "client_gone"]
+    assert gone["overdue"] > 0.1
+
+
+def test_a_client_that_closes_abruptly_was_not_told_by_its_kernel(
+    link: Link, client: socket.socket
+) -> None:
+    """Its socket vanishes as if the kernel had given up, a probe unanswered."""
+    Keepalive(idle=1, interval=5, probes=1).apply(client)
+    with detects_break(link, within=3.0) as detection:
+        link.silent_drop()
+        link.wait_for("client_unanswered")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        detection.mark()
+    assert detection.mechanism == "application"
+    (gone,) = [event for event in detection.timeline if event.kind == "client_gone"]
+    assert gone["unanswered"] == 1
+    assert "it was reset, or the client closed it" in gone.describe()
 
 
 def test_wait_serves_a_client_with_a_thread_of_its_own(link: Link, client: socket.socket) -> None:

@@ -36,7 +36,9 @@ def look(after: float, kind: str, **fields: Any) -> tuple[float, str, dict[str, 
         "unanswered": 0,
         "unacknowledged": 0,
     }
-    if kind != "client_gone":
+    if kind == "client_gone":
+        seen["overdue"] = 0.002
+    else:
         seen["expires"] = 0.5
     return after, kind, {**seen, **fields}
 

@@ -15,7 +15,12 @@ from tests.reports import happened, hostile_document, record, unanswered
 C, L, S = Side.CLIENT, Side.LINK, Side.SERVER
 RST = "ConnectionResetError: [Errno 104] Connection reset by peer"
 REFUSED = "ConnectionRefusedError: [Errno 111] Connection refused"
-GONE: dict[str, Any] = {"state": "established", "timer": "keepalive", "unacknowledged": 0}
+GONE: dict[str, Any] = {
+    "state": "established",
+    "timer": "keepalive",
+    "unacknowledged": 0,
+    "overdue": 0.002,
+}
 
 
 def steps(*events: Happening, **fields: int) -> tuple[Step, ...]:
@@ -102,6 +107,20 @@ def test_which_way_a_segment_went_missing_is_what_the_fault_says(
     fields: dict[str, Any], loss: Loss
 ) -> None:
     assert steps(hit(**fields), unanswered(1, 1))[1].loss is loss
+
+
+@pytest.mark.parametrize(
+    ("fields", "tone"),
+    [
+        ({"unanswered": 3}, "verdict"),
+        ({"unanswered": 3, "overdue": -0.5}, ""),
+        ({"unanswered": 0}, ""),
+    ],
+    ids=["given-up", "not-due", "nothing-unanswered"],
+)
+def test_only_the_kernels_verdict_is_drawn_as_one(fields: dict[str, Any], tone: str) -> None:
+    (note,) = steps(happened(0, "client_gone", **{**GONE, **fields}))
+    assert note.tone == tone
 
 
 def test_a_reset_that_no_event_has_told_is_inferred_from_the_exception() -> None:

@@ -113,8 +113,13 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
     ("client_unanswered", {"timer": "keepalive", "unanswered": 2}, "keepalive 2 went unanswered"),
     (
         "client_gone",
-        {**LOOK, "timer": "keepalive", "unanswered": 2},
+        {**LOOK, "timer": "keepalive", "unanswered": 2, "overdue": 0.0},
         "the client's kernel gave the connection up (timer: keepalive, 2 unanswered)",
+    ),
+    (
+        "client_gone",
+        {**LOOK, "timer": "keepalive", "unanswered": 2, "overdue": -0.02},
+        "the client's socket is gone: it was reset, or the client closed it",
     ),
     (
         "client_gone",

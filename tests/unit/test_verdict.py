@@ -146,10 +146,24 @@ MECHANISMS: dict[str, tuple[Mechanism, Observation]] = {
         observation(KEEPALIVE_END, noticed=3.0, error=OTHER),
     ),
     "keepalive-and-marked": (Mechanism.KEEPALIVE, observation(KEEPALIVE_END, noticed=3.0)),
-    # With the kernel's errno the end is certain, however late the witness looked.
+    # With the kernel's errno the end is certain, whatever the clocks say.
     "keepalive-witnessed-late": (
         Mechanism.KEEPALIVE,
         observation(look(3.2, "client_gone", unanswered=2), noticed=3.0, error=TIMED_OUT),
+    ),
+    # Without it the timer tells when the end came, and the look may come any time later.
+    "keepalive-witnessed-late-and-marked": (
+        Mechanism.KEEPALIVE,
+        observation(look(3.2, "client_gone", unanswered=2, overdue=0.19), noticed=3.0),
+    ),
+    "timer-ran-out-after-the-notice": (
+        Mechanism.APPLICATION,
+        observation(look(3.2, "client_gone", unanswered=2, overdue=0.18), noticed=3.0),
+    ),
+    # Its last probe is unanswered, and nothing was due: the application has closed it.
+    "closed-abruptly-after-a-probe": (
+        Mechanism.APPLICATION,
+        observation(look(1.5, "client_gone", unanswered=1, overdue=-0.5), noticed=1.5),
     ),
     "user-timeout": (
         Mechanism.USER_TIMEOUT,

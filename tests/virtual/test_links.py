@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import pytest
@@ -187,8 +189,9 @@ def test_what_is_logged_is_what_a_real_link_would_log(virtual_tcp: VirtualTcp) -
     """Each event reads well, and has the fields that the catalogue of kinds names."""
 
     async def program(link: VirtualLink) -> None:
-        for fault in ("silent_drop", "evict", "hang_up", "time_out:2", "stall"):
-            stream = await connected(FAST)
+        faults = ("silent_drop", "evict", "hang_up", "time_out:2", "stall")
+        for fault, settings in product(faults, (FAST, None)):
+            stream = await connected(settings)
             with trio.move_on_after(5):
                 strike(link, fault)
                 with suppress(EOFError, trio.BrokenResourceError):
@@ -204,6 +207,7 @@ def test_what_is_logged_is_what_a_real_link_would_log(virtual_tcp: VirtualTcp) -
             kind = KINDS[event.kind]
             assert set(kind.fields) <= event.fields.keys()
             assert event.fields.keys() <= {*kind.fields, *kind.sometimes}
+            assert json.dumps(dict(event.fields), allow_nan=False)
         ways = {(e["how"], e["by"]) for e in link.events if e.kind == "closed"}
         assert ways == {("timeout", "upstream"), ("reset", "upstream"), ("fin", "client")}
 
