@@ -23,7 +23,7 @@ from pytest_tcpresilience.control.process import (
     listen,
 )
 from pytest_tcpresilience.engine_choice import EMBEDDED
-from pytest_tcpresilience.errors import EngineDied, HarnessError
+from pytest_tcpresilience.errors import EngineDied, HarnessError, ResilienceError
 from pytest_tcpresilience.kernel import processes
 from pytest_tcpresilience.kernel.sockdiag import Address
 
@@ -69,6 +69,7 @@ class Engine:
     def __init__(
         self, timeout_s: float, *, seed: int | None = None, shared: Invitation | None = None
     ) -> None:
+        self._shared = shared is not None
         self._reported = False
         self._stopping = False
         self.timeout_s = timeout_s
@@ -206,13 +207,24 @@ class Engine:
         :raises HarnessError: for everything else.
         """
         assert self._calls is not None
-        if self._user.startswith("pid-") and not self.alive:
-            # At a shared engine's address its successor may answer.
-            raise self.death()
+        self._refuse_successor()
         try:
-            return self._calls.call(method, path, body, patience_s=patience_s)
+            answer = self._calls.call(method, path, body, patience_s=patience_s)
         except Unreachable as error:
             raise self._broken(method, path, error) from error
+        except ResilienceError:
+            self._refuse_successor()
+            raise
+        self._refuse_successor()
+        return answer
+
+    def _refuse_successor(self) -> None:
+        """At a shared engine's address the next one answers, once the first has ended.
+
+        :raises EngineDied: when the first has. While it lives, no other answers.
+        """
+        if self._shared and not self.alive:
+            raise self.death()
 
     def _broken(self, method: str, path: str, error: Exception) -> HarnessError:
         assert self._process is not None

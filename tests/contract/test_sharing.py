@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -104,10 +105,10 @@ def test_its_death_is_told_to_all_and_the_next_one_replaces_it(
     assert "killed by signal 9" in caught.value.happened
     successor = Engine(WAIT_S, shared=shared.invitation)
     assert successor.pid != joined.pid
-    assert successor.call("GET", "/proxies") == {}
-    # The address is the same; who asks for the dead one is not answered by the living one.
+    # The address is the same; what is asked of the dead one is not done by the living one.
     with pytest.raises(EngineDied):
-        joined.call("GET", "/proxies")
+        joined.call("POST", "/proxies", {"name": "mine", "upstream": "127.0.0.1:9"})
+    assert successor.call("GET", "/proxies") == {}
     successor.stop()
 
 
@@ -120,6 +121,24 @@ def test_its_last_words_reach_whoever_shares_it(shared: SharedEngine, joined: En
     assert caught.value.happened == (
         "it was killed by signal 9; its last words:\nTraceback: out of cheese"
     )
+
+
+@pytest.mark.parametrize("path", ["/proxies", "/proxies/unknown"], ids=["answers", "refuses"])
+def test_a_successor_that_answers_for_the_dead_is_not_heard(
+    joined: Engine, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """It ends after it was seen alive, and the next one answers at the same address."""
+    assert joined._calls is not None
+    ask = joined._calls.call
+
+    def ask_after_its_end(*args: Any, **kwargs: Any) -> Any:
+        os.kill(joined.pid, signal.SIGKILL)
+        joined._process.wait(WAIT_S)  # type: ignore[union-attr]
+        return ask(*args, **kwargs)
+
+    monkeypatch.setattr(joined._calls, "call", ask_after_its_end)
+    with pytest.raises(EngineDied, match="killed by signal 9"):
+        joined.call("GET", path)
 
 
 def test_an_invitation_that_leads_nowhere() -> None:
