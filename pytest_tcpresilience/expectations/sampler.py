@@ -1,9 +1,9 @@
 """Reads how busy this process is, once for all blocks that are under watch.
 
 Owns one thread, which lives as long as there is a block, and whose each sweep through
-``/proc`` serves every one of them: many blocks cost what one does. A block has all of the
-process, or the threads of its own client. What the readings mean is
-:mod:`pytest_tcpresilience.evidence.health`'s.
+``/proc`` serves every one of them: many blocks cost what one does. However long its sweeps
+take, it gives each block its tick in between. A block has all of the process, or the threads
+of its own client. What the readings mean is :mod:`pytest_tcpresilience.evidence.health`'s.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Subscriber:
 
     :param group: whose threads it wants; ``None`` for all of this process.
     :param engine: the process id of its engine, which is none of the client's.
-    :param tick: called at each sweep, before it.
+    :param tick: called at each interval. It is to cost next to nothing.
     """
 
     group: threads.ThreadGroup | None
@@ -115,16 +115,18 @@ class Sampler:
     # --- the thread ----------------------------------------------------------------------
 
     def _run(self, over: threading.Event) -> None:
-        pause = INTERVAL_S
-        while not over.wait(pause):
+        due_at = time.monotonic()
+        while not over.wait(INTERVAL_S):
             subscribers = self._subscribers
             for each in subscribers:
                 each.tick()
+            if time.monotonic() < due_at:
+                continue
             # Its own time, not the clock's: on a busy machine, or beside a client that spins,
             # a sweep takes long and costs no more.
             begun = time.thread_time()
             self._sweep(subscribers)
-            pause = max(INTERVAL_S, (time.thread_time() - begun) / SHARE)
+            due_at = time.monotonic() + (time.thread_time() - begun) / SHARE
 
     def _sweep(self, subscribers: tuple[Subscriber, ...]) -> None:
         if self._sweeps % CHILDREN_EACH == 0:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import cycle
 
 import pytest
 
@@ -104,6 +105,34 @@ def test_each_group_has_its_own_threads(cells: list[Cell]) -> None:
     assert {cell.inner[0] for cell in cells} <= {thread for _, thread in everyone.samples[-1].busy}
     assert ticks
     assert f"{OWN_THREADS}monitor" not in [each.name for each in threading.enumerate()]
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "begins"),
+    [(0.0, ["tick", "sweep", "tick", "sweep"]), (60.0, ["tick", "sweep", "tick", "tick"])],
+    ids=["cheap", "costly"],
+)
+def test_costly_sweeps_are_rare_and_ticks_are_not(
+    monkeypatch: pytest.MonkeyPatch, cost_s: float, begins: list[str]
+) -> None:
+    """How precisely an event loop's lag is known must not depend on the cost of sweeps."""
+    happened: list[str] = []
+    seen = threading.Event()
+
+    def note(what: str) -> None:
+        happened.append(what)
+        if len(happened) == len(begins):
+            seen.set()
+
+    readings = cycle([0.0, cost_s])
+    monkeypatch.setattr(time, "thread_time", lambda: next(readings))
+    sampler = Sampler()
+    monkeypatch.setattr(sampler, "_sweep", lambda _subscribers: note("sweep"))
+    subscriber = Subscriber(None, 0, lambda: note("tick"))
+    sampler.join(subscriber)
+    assert seen.wait(SEEN_S)
+    sampler.leave(subscriber)
+    assert happened[: len(begins)] == begins
 
 
 def test_a_child_belongs_to_the_thread_that_has_started_it() -> None:
