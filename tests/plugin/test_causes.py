@@ -372,7 +372,8 @@ def test_a_client_that_takes_etimedout_for_a_polls_timeout_spins(link: Link) -> 
     with (
         pytest.raises(ExpectationFailed, match=f"why: {pattern('spinning')}\n") as caught,
         connected(link, FAST) as sock,
-        detects_break(link, within=2.6),
+        # It spins for 2 s, of which a busy host may take a part from this process.
+        detects_break(link, within=4.0),
     ):
         link.silent_drop()
         data = b""
@@ -410,7 +411,7 @@ def test_a_child_that_spins(link: Link) -> None:
         child.stdout.readline()
         with (
             pytest.raises(ExpectationFailed, match=f"why: {pattern('spinning')}\n"),
-            detects_break(link, within=0.5) as detection,
+            detects_break(link, within=2.0) as detection,
         ):
             link.silent_drop()
             detection.wait()
