@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from pytest_tcpresilience.errors import ResilienceError, UsageError
 from pytest_tcpresilience.expectations import loops
 from pytest_tcpresilience.matrix import progress, verdicts
 from pytest_tcpresilience.matrix.cell import CellRun
-from pytest_tcpresilience.matrix.plan import Cell, Plan, make_plan
+from pytest_tcpresilience.matrix.plan import Plan, make_plan
 from pytest_tcpresilience.matrix.running import Limits, Runs, longest_wait
 from pytest_tcpresilience.matrix.selection import Selection
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from pytest_tcpresilience.expectations.block import Raises
     from pytest_tcpresilience.expectations.detection import Detection
     from pytest_tcpresilience.fixtures import LinkFactory
-    from pytest_tcpresilience.link import Link
     from pytest_tcpresilience.matrix.client import Activity, Client
     from pytest_tcpresilience.matrix.faults import MatrixFault
     from pytest_tcpresilience.matrix.plan import PromiseOf
@@ -180,7 +178,7 @@ class Matrix:
         self._tell_deselected(plan)
         runs = Runs(limits, every)
         for cell in plan.cells:
-            runs.add(_maker(cell, self._link(upstream), every, setup_within))
+            runs.add(cell, self._link(upstream))
         self._wait(runs)
         return MatrixResult(self._report(runs, sys._getframe(1)))
 
@@ -255,12 +253,6 @@ class Matrix:
                 run.link.close(test_failed=True)
         self._journal.keep(verdicts.record_of(run, problem, hang))
         return problem
-
-
-def _maker(
-    cell: Cell, link: Link, every: float, setup_within: float
-) -> Callable[[threading.Event, Callable[[], None]], CellRun]:
-    return lambda start, news: CellRun(cell, link, start, news, every, setup_within)
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:

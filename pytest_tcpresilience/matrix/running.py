@@ -12,8 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pytest_tcpresilience.matrix.cell import CellRun, Phase
+
+if TYPE_CHECKING:
+    from pytest_tcpresilience.link import Link
+    from pytest_tcpresilience.matrix.plan import Cell
 
 # The faults begin together, so that connecting does not disturb the waits. Who is that much
 # slower than half of the others begins later.
@@ -59,7 +64,10 @@ class Hang:
 
 
 class Runs:
-    """All cells that run."""
+    """All cells that run.
+
+    :param every: seconds between one activity and the next.
+    """
 
     def __init__(self, limits: Limits, every: float) -> None:
         self._limits = limits
@@ -73,10 +81,9 @@ class Runs:
         self.hangs: dict[CellRun, Hang] = {}
         self._pressed: dict[CellRun, tuple[float, Hang]] = {}
 
-    def add(self, make: Callable[[threading.Event, Callable[[], None]], CellRun]) -> CellRun:
-        run = make(self.start, self._notify)
-        self.runs.append(run)
-        return run
+    def add(self, cell: Cell, link: Link) -> None:
+        limit = self._limits.setup
+        self.runs.append(CellRun(cell, link, self.start, self._notify, self._every, limit))
 
     def when_begun(self, work: Callable[[], object]) -> None:
         """Have something done while the clients wait."""
