@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from pytest_tcpresilience import engine_choice
 from pytest_tcpresilience import settings as options
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.fixtures import CHOICE, SELECTION, SETTINGS
+from pytest_tcpresilience.options import NamedOption
 from pytest_tcpresilience.report import options as gate_options
 from pytest_tcpresilience.report import paths as report_paths
 from pytest_tcpresilience.report import taking
@@ -25,32 +27,27 @@ from pytest_tcpresilience.report.options import CELLS
 def register(parser: pytest.Parser) -> None:
     """Add all of them."""
     group = parser.getgroup("tcpresilience", "TCP resilience")
+
+    def add(option: NamedOption, told: str, metavar: str, ini: Any = "string", **flag: Any) -> None:
+        """:param ini: the type in an ini file; ``None`` where none may say it."""
+        group.addoption(option.flag, dest=option.ini, metavar=metavar, help=told, **flag)
+        if ini is not None:
+            parser.addini(option.ini, told, type=ini, default=None)
+
     for option in options.OPTIONS:
-        described = f"{option.help} (default: {option.default:g})"
-        group.addoption(option.flag, dest=option.ini, metavar="SECONDS", help=described)
-        parser.addini(option.ini, described, type="float", default=None)
+        add(option, f"{option.help} (default: {option.default:g})", "SECONDS", "float")
     for choice in engine_choice.CHOICES:
-        described = f"{choice.help} (default: {choice.default or 'empty'})"
-        group.addoption(choice.flag, dest=choice.ini, metavar=choice.metavar, help=described)
-        parser.addini(choice.ini, described, type="string", default=None)
-    described = f"{CELLS.help} (default: all)"
-    group.addoption(CELLS.flag, dest=CELLS.ini, metavar="EXPRESSION", help=described)
-    parser.addini(CELLS.ini, described, type="string", default=None)
-    report = report_paths.OPTION
-    told = report_paths.HELP
-    group.addoption(report.flag, dest=report.ini, action="append", metavar="PATH", help=told)
-    parser.addini(report.ini, told, type="linelist")
-    named = taking.LIBRARIES_OPTION
-    told = taking.LIBRARIES_HELP
-    group.addoption(named.flag, dest=named.ini, metavar="NAMES", help=told)
-    parser.addini(named.ini, told, type="string", default=None)
+        add(choice, f"{choice.help} (default: {choice.default or 'empty'})", choice.metavar)
+    add(CELLS, f"{CELLS.help} (default: all)", "EXPRESSION")
+    add(report_paths.OPTION, report_paths.HELP, "PATH", "linelist", action="append")
+    add(taking.LIBRARIES_OPTION, taking.LIBRARIES_HELP, "NAMES")
     for each in gate_options.OPTIONS:
-        described = f"{each.help} (default: {each.default or 'none'})"
-        # Where an option alone means something, it is the empty text.
-        alone = {"nargs": "?", "const": ""} if each.flag_only else {}
-        group.addoption(each.flag, dest=each.ini, metavar=each.metavar, help=described, **alone)
-        if not each.flag_only:
-            parser.addini(each.ini, described, type="string", default=None)
+        told = f"{each.help} (default: {each.default or 'none'})"
+        if each.flag_only:
+            # Alone it means something, too: it is the empty text.
+            add(each, told, each.metavar, None, nargs="?", const="")
+        else:
+            add(each, told, each.metavar)
 
 
 def read(config: pytest.Config) -> None:
@@ -60,21 +57,19 @@ def read(config: pytest.Config) -> None:
     """
     try:
         settings = options.resolve(
-            ini={option.ini: _ini(config, option.ini) for option in options.OPTIONS},
+            ini=_ini(config, *options.OPTIONS),
             environment=os.environ,
-            flags={option.name: config.getoption(option.ini) for option in options.OPTIONS},
+            flags=_flags(config, *options.OPTIONS),
         )
-        choices = engine_choice.CHOICES
         config.stash[CHOICE] = engine_choice.choose_engine(
-            ini={choice.ini: _ini(config, choice.ini) for choice in choices},
+            ini=_ini(config, *engine_choice.CHOICES),
             environment=os.environ,
-            flags={choice.name: config.getoption(choice.ini) for choice in choices},
+            flags=_flags(config, *engine_choice.CHOICES),
         )
-        named = taking.LIBRARIES_OPTION
         config.stash[taking.LIBRARIES] = taking.choose_libraries(
-            ini={named.ini: config.getini(named.ini)},
+            ini=_ini(config, taking.LIBRARIES_OPTION),
             environment=os.environ,
-            flags={named.name: config.getoption(named.ini)},
+            flags=_flags(config, taking.LIBRARIES_OPTION),
         )
         _choose_cells(config)
         _begin_reports(config)
@@ -85,8 +80,7 @@ def read(config: pytest.Config) -> None:
 
 
 def _choose_cells(config: pytest.Config) -> None:
-    ini = {CELLS.ini: _ini(config, CELLS.ini)}
-    flags = {CELLS.name: config.getoption(CELLS.ini)}
+    ini, flags = _ini(config, CELLS), _flags(config, CELLS)
     config.stash[SELECTION] = None
     if CELLS.given(ini, os.environ, flags) is not None:
         from pytest_tcpresilience.matrix.selection import choose_cells
@@ -112,8 +106,8 @@ def _begin_reports(config: pytest.Config) -> None:
 def _begin_gate(config: pytest.Config) -> None:
     """Only for a run that has a contract; its workers take part by what they collect."""
     rows = gate_options.OPTIONS
-    ini = {row.ini: config.getini(row.ini) for row in rows if not row.flag_only}
-    flags = {row.name: config.getoption(row.ini) for row in rows}
+    ini = _ini(config, *(row for row in rows if not row.flag_only))
+    flags = _flags(config, *rows)
     asked = flags[gate_options.RECORD.name] is not None
     if not asked and gate_options.CONTRACT.given(ini, os.environ, flags) is None:
         return
@@ -122,9 +116,17 @@ def _begin_gate(config: pytest.Config) -> None:
     hooks.begin(config, ini, flags)
 
 
-def _ini(config: pytest.Config, name: str) -> object:
-    """The value, or what stands in the file if that is no number."""
-    try:
-        return config.getini(name)
-    except (ValueError, TypeError, pytest.UsageError) as error:  # the last since pytest 9.2
-        return str(error)
+def _flags(config: pytest.Config, *rows: NamedOption) -> dict[str, Any]:
+    """By name, what the command line says; ``None`` where it says nothing."""
+    return {row.name: config.getoption(row.ini) for row in rows}
+
+
+def _ini(config: pytest.Config, *rows: NamedOption) -> dict[str, Any]:
+    """By ini name, the value, or what stands in the file if that is no number."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        try:
+            found[row.ini] = config.getini(row.ini)
+        except (ValueError, TypeError, pytest.UsageError) as error:  # the last since pytest 9.2
+            found[row.ini] = str(error)
+    return found

@@ -26,7 +26,7 @@ def ini_directory(config: pytest.Config) -> Path:
 
 
 def choose_paths(
-    ini: Sequence[str],
+    ini: Sequence[str] | None,
     environment: Mapping[str, str],
     flags: Sequence[str] | None,
     *,
@@ -38,9 +38,9 @@ def choose_paths(
     :param ini: relative to ``ini_directory``; the others are relative to ``started_in``.
     """
     given = OPTION.given(
-        {OPTION.ini: list(ini) or None},
+        {OPTION.ini: ini or None},
         environment,
-        {OPTION.name: list(flags or ()) or None},
+        {OPTION.name: flags or None},
     )
     if given is None:
         return "", ()
