@@ -8,11 +8,9 @@ in which it can be unusable. What differs between a contract and a run is
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 from pytest_tcpresilience.errors import UsageError
 from pytest_tcpresilience.records.record import Promised, Record, Settings
-from pytest_tcpresilience.report import bands
+from pytest_tcpresilience.report import bands, files
 from pytest_tcpresilience.report.bands import Band
 
 SCHEMA = "pytest-tcpresilience/contract"
@@ -285,31 +283,12 @@ def write(contract: Contract, path: Path) -> None:
 
     :raises OSError: when it cannot be written; the file that was there is as it was.
     """
-    target = path.resolve()  # a link stays a link
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", text=True)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(contract.text())
-            os.fchmod(file.fileno(), _mode(target))
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def _mode(target: Path) -> int:
-    """Of the file that is there, else as ``open`` would make one."""
-    with contextlib.suppress(OSError):
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return 0o666 & ~mask
+    files.replace(path, contract.text())
 
 
 def check_writable(path: Path) -> None:
     """:raises UsageError: for a path that a contract cannot be written to."""
-    target = path.resolve()
+    target = files.target_of(path)
     if target.is_dir():
         raise _unusable(path, "it is a directory", "give the path of a file")
     if not target.parent.is_dir():
@@ -336,12 +315,12 @@ def check_root(contract: Contract, path: Path, root: Path) -> None:
     :param root: what node ids are relative to.
     :raises UsageError: when not one of its entries is of a file that is there.
     """
-    files = {entry.test.partition("::")[0] for entry in contract.entries.values()}
-    if files and not any((root / file).exists() for file in files):
+    modules = {entry.test.partition("::")[0] for entry in contract.entries.values()}
+    if modules and not any((root / module).exists() for module in modules):
         raise UsageError(
             f"{path} is the contract of another project",
             expected=f"entries of tests under {root}",
-            happened=f"none of its {len(files)} test files is there, such as {min(files)}",
+            happened=f"none of its {len(modules)} test files is there, such as {min(modules)}",
             advice="run it from its own project, with that project's --rootdir; if its tests "
             "were moved, add --resilience-record=create,prune",
         )

@@ -1,23 +1,21 @@
 """Puts a document into files, each in the form that its name asks for.
 
-Owns which suffix is which form, what is checked before a run, and that a file is either the
-old one or the whole new one. Jinja2 is asked for only where a form needs it.
+Owns which suffix is which form, and what is checked before a run. Jinja2 is asked for only where
+a form needs it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import secrets
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_tcpresilience.errors import UsageError
-from pytest_tcpresilience.report.changes import Comparison
+from pytest_tcpresilience.report import files
+from pytest_tcpresilience.report.comparison import Comparison
 from pytest_tcpresilience.report.document import Document
 
 EXTRA = "pytest-tcpresilience[report]"
@@ -79,7 +77,7 @@ def check_writable(path: Path, where: str = "--resilience-report") -> None:
             advice=f'pip install "{EXTRA}", or write a .json, which needs nothing',
         )
     try:
-        why = _unwritable(_target(path))
+        why = files.unwritable(files.target_of(path))
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in it; a loop of links
         why = getattr(error, "strerror", None) or str(error)
     if why:
@@ -96,7 +94,7 @@ def check_all(paths: Iterable[Path], where: str = "--resilience-report") -> None
     seen: dict[Path, Path] = {}
     for path in paths:
         check_writable(path, where)
-        target = _target(path)
+        target = files.target_of(path)
         if target in seen:
             raise UsageError(
                 f"{where}: {path} is given twice",
@@ -115,28 +113,7 @@ def write(document: Document, path: Path, comparison: Comparison | None = None) 
         there still.
     """
     check_writable(path, "the report")
-    replace(path, FORMS[path.suffix.lower()].render(document, comparison))
-
-
-def replace(path: Path, text: str) -> None:
-    """Put a text into a file, the whole of it or nothing.
-
-    :raises OSError: when it cannot be written.
-    """
-    target = _target(path)
-    # Beside it, so that the last step is one of the file system alone.
-    beside = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        # Opened by name, and not by tempfile: its mode is then that of any new file here.
-        with open(beside, "x", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            beside.chmod(stat.S_IMODE(target.stat().st_mode))
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.replace(path, FORMS[path.suffix.lower()].render(document, comparison))
 
 
 def keep_elsewhere(document: Document) -> Path:
@@ -148,33 +125,3 @@ def keep_elsewhere(document: Document) -> Path:
     with open(number, "w", encoding="utf-8") as file:
         file.write(_json(document, None))
     return Path(name)
-
-
-def _target(path: Path) -> Path:
-    """The file behind a symbolic link: that is what is replaced, and not the link."""
-    return path.resolve()
-
-
-def _unwritable(target: Path) -> str:
-    """Why not; "" if it can be."""
-    if target.is_dir():
-        return "it is a directory"
-    if target.exists() and not target.is_file():
-        return "it is no ordinary file"
-    if not target.parent.is_dir():
-        return f"there is no directory {target.parent}"
-    if target.exists() and not os.access(target, os.W_OK):
-        return "the file is read-only"
-    # Permissions do not say it all: root, file systems that are read-only, quotas. A trial
-    # does, and is gone at once.
-    trial = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(trial, "x"):
-            pass
-        trial.unlink()
-        if not target.exists():  # its own name may be too long, or not allowed here
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            target.unlink()
-    except OSError as error:
-        return f"{error.strerror or error} (in {target.parent})"
-    return ""

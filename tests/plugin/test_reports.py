@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_tcpresilience.report import reporting, writing
+from pytest_tcpresilience.report import files, reporting, writing
 from pytest_tcpresilience.report.document import Document, State, read
 
 STRICT = ("-W", "error", "-p", "no:asyncio", "-p", "no:trio", "-p", "no:hypothesispytest")
@@ -186,8 +186,8 @@ def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(path, text)
 
-    real = writing.replace
-    monkeypatch.setattr(writing, "replace", replace)
+    real = files.replace
+    monkeypatch.setattr(files, "replace", replace)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
@@ -245,17 +245,14 @@ def test_whoever_compares_is_shown(pytester: pytest.Pytester, run: Run) -> None:
     """What stands in the stash before the end is in the report; what was written, after it."""
     pytester.makeconftest(
         """
-        from types import SimpleNamespace
-
         import pytest
 
+        from pytest_tcpresilience.report.comparison import Comparison, Finding, Status
         from pytest_tcpresilience.report.reporting import COMPARISON, WRITTEN
 
         def pytest_sessionfinish(session):
-            finding = SimpleNamespace(
-                key="a [gone]", status="missing", differences=(), why="gone away", upgrade=""
-            )
-            session.config.stash[COMPARISON] = SimpleNamespace(findings=[finding], problems=())
+            finding = Finding("a [gone]", Status.MISSING, why="gone away")
+            session.config.stash[COMPARISON] = Comparison((finding,))
 
         def pytest_unconfigure(config):
             print("WRITTEN", [path.name for path in config.stash.get(WRITTEN, ())])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_tcpresilience.errors import UsageError
-from pytest_tcpresilience.report import writing
+from pytest_tcpresilience.report import files
 from pytest_tcpresilience.report.document import Document, read
 from pytest_tcpresilience.report.paths import choose_paths
 from pytest_tcpresilience.report.writing import check_all, check_writable, keep_elsewhere, write
@@ -83,7 +83,7 @@ def test_what_is_read_only_will_not_do(tmp_path: Path, what: str) -> None:
 
 def test_a_directory_that_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that is read-only, or full: permissions do not say so, not even to root."""
-    monkeypatch.setattr(writing, "open", _refusing(errno.EROFS), raising=False)
+    monkeypatch.setattr(files, "open", _refusing(errno.EROFS), raising=False)
     with pytest.raises(UsageError, match="Read-only file system"):
         check_writable(tmp_path / "a.json")
 
