@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pytest_tcpresilience._version import __version__
-from pytest_tcpresilience.report.changes import Comparison
+from pytest_tcpresilience.report.comparison import Comparison
 from pytest_tcpresilience.report.document import Document
 from pytest_tcpresilience.report.drawing import LIFELINES, draw, seconds
 from pytest_tcpresilience.report.texts import clean, one_line

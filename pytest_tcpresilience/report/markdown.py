@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from pytest_tcpresilience._version import __version__
 from pytest_tcpresilience.report import texts
-from pytest_tcpresilience.report.changes import Comparison
+from pytest_tcpresilience.report.comparison import Comparison
 from pytest_tcpresilience.report.document import Document
 from pytest_tcpresilience.report.drawing import seconds
 from pytest_tcpresilience.report.ladder import Loss, Side, Step

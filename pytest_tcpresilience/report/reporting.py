@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_tcpresilience.report.changes import Comparison
 from pytest_tcpresilience.report.collecting import collect, is_dry
+from pytest_tcpresilience.report.comparison import Comparison
 from pytest_tcpresilience.report.document import Document
 from pytest_tcpresilience.report.writing import check_all, keep_elsewhere, write
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pytest_tcpresilience.evidence.units import duration
 from pytest_tcpresilience.records.record import Record, Settings
 from pytest_tcpresilience.report import table
-from pytest_tcpresilience.report.changes import Changes, Comparison, changes_of
+from pytest_tcpresilience.report.changes import Changes, changes_of
+from pytest_tcpresilience.report.comparison import Comparison
 from pytest_tcpresilience.report.document import Document, State
 from pytest_tcpresilience.report.ladder import Step, steps_of
 from pytest_tcpresilience.report.statuses import (

@@ -6,17 +6,24 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from html.parser import HTMLParser
 from importlib import resources
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pytest_tcpresilience.records.record import Promised, Reason, Settings
+from pytest_tcpresilience.records.record import Promised, Reason, Record, Settings
 from pytest_tcpresilience.report import html, markdown
+from pytest_tcpresilience.report.comparison import (
+    Comparison,
+    Difference,
+    Finding,
+    Status,
+    Weight,
+)
+from pytest_tcpresilience.report.contract import Entry
 from pytest_tcpresilience.report.document import Document, State, ordered
 from pytest_tcpresilience.report.statuses import Tone
 from pytest_tcpresilience.report.view import view_of
@@ -262,19 +269,24 @@ def test_settings_are_told_in_words(settings: Settings | None, told: str) -> Non
 # --- beside a contract --------------------------------------------------------------------
 
 
-def finding(key: str, status: str, *told: str, why: str = "", upgrade: str = "") -> SimpleNamespace:
-    return SimpleNamespace(key=key, status=status, differences=told, why=why, upgrade=upgrade)
+def upgraded(now: Record) -> Finding:
+    before = replace(Entry.of(now), outcome="noticed", mechanism="keepalive")
+    what = (Difference("outcome", "noticed", "rescued", Weight.BEHAVIOUR),)
+    return Finding(now.key, Status.CHANGED, before, now, what, libraries=("redis 5 to 6",))
 
 
-def comparison() -> SimpleNamespace:
-    key = "test_it.py::test_it [redis × stall]"
-    return SimpleNamespace(
-        problems=["<b>one</b> problem"],
-        findings=[
-            finding("a [gone]", "missing", why="its test was not | collected"),
-            finding("a [same]", "same"),
-            finding(key, "changed", "outcome: noticed before, rescued now", upgrade="redis 5 to 6"),
-        ],
+UPGRADE = "redis 5 to 6: noticed by keepalive before, never noticed now"
+
+
+def comparison() -> Comparison:
+    now = record(client="redis", fault="stall", outcome="rescued", passed=False)
+    return Comparison(
+        problems=("<b>one</b> problem",),
+        findings=(
+            Finding("a [gone]", Status.MISSING, why="its test was not | collected"),
+            Finding("a [same]", Status.SAME),
+            upgraded(now),
+        ),
     )
 
 
@@ -283,7 +295,7 @@ def test_what_changed_is_told_with_its_record() -> None:
     assert "1 entry is as before, 2 are not." in page
     assert page.index("outcome: noticed before, rescued now") < page.index("Clients and faults")
     assert re.search(r'<a href="#r2">test_<wbr>it\.<wbr>py', page)
-    assert "redis 5 to 6" in page
+    assert UPGRADE in page
     assert "&lt;b&gt;one&lt;/b&gt; problem" in page
     parsed(page)
     assert "Beside the contract" not in html.render(small())
@@ -301,20 +313,20 @@ def test_what_changed_is_told_with_its_record() -> None:
 def test_the_verdict_says_what_the_contract_says(
     statuses: tuple[str, ...], verdict: str, tone: Tone
 ) -> None:
-    found = SimpleNamespace(problems=[], findings=[finding("a [b]", each) for each in statuses])
+    found = Comparison(tuple(Finding("a [b]", Status(each)) for each in statuses))
     view = view_of(Document((record(),)), found)
     assert (view.verdict, view.tone) == (verdict, tone)
 
 
 def test_a_problem_of_the_comparison_is_no_good_news() -> None:
-    found = SimpleNamespace(problems=["two of one name"], findings=[finding("a [b]", "same")])
+    found = Comparison((Finding("a [b]", Status.SAME),), ("two of one name",))
     assert view_of(Document((record(),)), found).tone is Tone.UNSURE
 
 
 def test_markdown_tells_the_same() -> None:
     page = markdown.render(small(), comparison())
     assert "1 as before, 2 not." in page
-    changed = "outcome: noticed before, rescued now<br>redis 5 to 6"
+    changed = f"outcome: noticed before, rescued now<br>{UPGRADE}"
     assert f"| `test_it.py::test_it [redis × stall]` | changed | {changed} |" in page
     assert "| `a [gone]` | missing from this run | its test was not \\| collected |" in page
 
