@@ -58,4 +58,4 @@ def document(*records: Record, **changed: Any) -> Document:
 
 def contract(*records: Record, project: str = "") -> Contract:
     """That says what these records say."""
-    return Contract(project=project).with_entries(map(Entry.of, records))
+    return Contract({record.key: Entry.of(record) for record in records}, project)

@@ -65,8 +65,6 @@ class MatrixFault:
         if isinstance(fault, Middlebox) and label is None:
             self.label = fault.name
         check_name("MatrixFault", self.label)
-        #: Whether it hits at once, and not when something has happened.
-        self.at_once = rehearsal.at_once
         self._method = method
         self._arguments = arguments
         if self.name in NOTHING_TO_NOTICE:
@@ -134,7 +132,6 @@ class _Rehearsal(LinkFaults[None]):
 
     name = ""
     label = ""
-    at_once = True
 
     def _start(self, name: str, **given: Any) -> None:
         schedule = {
@@ -157,10 +154,9 @@ class _Rehearsal(LinkFaults[None]):
         )
         self.name = name
         self.label = f"{name}({said})" if said else name
-        self.at_once = not schedule
 
     def _put_behind(self, middlebox: Middlebox) -> None:
-        self.name, self.label, self.at_once = "middlebox", middlebox.name, False
+        self.name, self.label = "middlebox", middlebox.name
 
 
 def _rehearse(method: str, arguments: dict[str, Any]) -> _Rehearsal:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -204,9 +204,6 @@ class Contract:
 
     entries: Mapping[str, Entry] = field(default_factory=dict)
     project: str = ""
-
-    def with_entries(self, entries: Iterable[Entry]) -> Contract:
-        return replace(self, entries={entry.key: entry for entry in entries})
 
     def text(self) -> str:
         """The file: each line tells one thing, and the entries are in the order of names."""
