@@ -25,8 +25,12 @@ from pytest_tcpresilience import (
     UsageError,
     detects_break,
 )
+from pytest_tcpresilience.control import Engine
+from pytest_tcpresilience.settings import Settings
+from pytest_tcpresilience.upstream import Upstream
 from tests.servers import EchoServer
 
+WAIT_S = 10.0
 FAST = Keepalive(idle=1, interval=1, probes=1)
 
 pytestmark = pytest.mark.resilience(slack=0.1)
@@ -169,11 +173,20 @@ def test_mark_stands_for_a_client_that_raises_nothing(link: Link, client: socket
     assert detection.mechanism == "reset"
 
 
-def test_a_witness_that_comes_late_says_what_the_kernel_did(
-    link: Link, client: socket.socket
-) -> None:
+@pytest.fixture
+def own_link(echo_server: EchoServer) -> Iterator[Link]:
+    """On an engine of its own, which may be stopped: workers of pytest-xdist share theirs."""
+    engine = Engine(WAIT_S)
+    upstream = Upstream.parse(echo_server.address)
+    link = Link(engine, "late", upstream, Settings(), echo_server.address[0])
+    yield link
+    link.close()
+    engine.stop()
+
+
+def test_a_witness_that_comes_late_says_what_the_kernel_did(own_link: Link) -> None:
     """On a busy machine the engine may get no CPU until long after the client has noticed."""
-    FAST.apply(client)
+    link = own_link
 
     def background() -> None:
         with pytest.raises(TimeoutError):
@@ -181,17 +194,21 @@ def test_a_witness_that_comes_late_says_what_the_kernel_did(
         detection.mark()
 
     thread = threading.Thread(target=background)
-    with detects_break(link, within=FAST) as detection:
-        link.silent_drop()
-        thread.start()
-        link.wait_for("client_unanswered")
-        os.kill(link.engine_pid, signal.SIGSTOP)
-        try:
-            detection.wait()
-            time.sleep(0.1)  # the lateness is the subject
-        finally:
-            os.kill(link.engine_pid, signal.SIGCONT)
-    thread.join()
+    with socket.create_connection((link.host, link.port)) as client:
+        client.sendall(b"hello")
+        assert client.recv(16) == b"hello"
+        FAST.apply(client)
+        with detects_break(link, within=FAST) as detection:
+            link.silent_drop()
+            thread.start()
+            link.wait_for("client_unanswered")
+            os.kill(link.engine_pid, signal.SIGSTOP)
+            try:
+                detection.wait()
+                time.sleep(0.1)  # the lateness is the subject
+            finally:
+                os.kill(link.engine_pid, signal.SIGCONT)
+        thread.join()
     assert detection.mechanism == "keepalive"
     (gone,) = [event for event in detection.timeline if event.kind == "client_gone"]
     assert gone["overdue"] > 0.1
